@@ -1,0 +1,105 @@
+"""``modalign apply``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from modalign.cli.console import parse
+from modalign.errors import InvalidInputError
+from modalign.geometry import Grid
+from modalign.io import (
+    StoredTransform,
+    read_image,
+    read_labels,
+    read_points,
+    read_transform,
+    write_image,
+    write_labels,
+    write_points,
+)
+from modalign.pipeline import Interpolation, warp
+
+
+@dataclass(frozen=True)
+class Apply:
+    """Bring an image, a label map or points of the moving image into the space of the fixed one."""
+
+    image: tyro.conf.Positional[Path]
+    """What to transform: an image, or a CSV file of points with the columns x, y (and z) in world units."""
+    transform: tyro.conf.Positional[Path]
+    """The transform, as 'modalign register' wrote it (.json), or an ITK transform (.tfm)."""
+    out: Path = field(kw_only=True)
+    """File to write."""
+    like: Path | None = None
+    """The fixed image: its size and pixel size are those of the result. Not needed for points."""
+    labels: bool = False
+    """The image is a label map: values are copied, never mixed."""
+    interpolation: Interpolation = "linear"
+    """How an image is sampled."""
+    fill: tuple[float, ...] | None = None
+    """Value outside the moving image, one for all channels or one a channel; by default white for bright colour
+    images and 0 for others."""
+    points_of: Literal["moving", "fixed"] = "moving"
+    """Which image the points belong to: those of moving are brought to fixed, those of fixed to moving."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the verb; returns the exit status."""
+    command = parse(Apply, "apply", arguments)
+    stored = read_transform(command.transform)
+    if command.image.suffix.lower() == ".csv":
+        _apply_to_points(command, stored)
+    else:
+        _apply_to_image(command, stored)
+    print(f"written to {command.out}")
+    return 0
+
+
+def _apply_to_points(command: Apply, stored: StoredTransform) -> None:
+    origin, destination = (
+        (stored.moving, stored.fixed) if command.points_of == "moving" else (stored.fixed, stored.moving)
+    )
+    mover = stored.transform.inverse() if command.points_of == "moving" else stored.transform
+    points = read_points(command.image, unit=origin.unit if origin else "pixel")
+    mapped = points.mapped(mover)
+    write_points(command.out, replace(mapped, unit=destination.unit if destination else points.unit))
+
+
+def _apply_to_image(command: Apply, stored: StoredTransform) -> None:
+    if command.like is None:
+        raise InvalidInputError("an image needs --like FIXED: the fixed image gives the size of the result")
+    ndim = stored.transform.ndim
+    fixed = _in_space_of(read_image(command.like, ndim=ndim).grid, stored.fixed, command.like)
+    if command.labels:
+        labels = read_labels(command.image, ndim=ndim)
+        labels = replace(labels, grid=_in_space_of(labels.grid, stored.moving, command.image))
+        write_labels(command.out, labels.resampled(fixed, stored.transform))
+        return
+    moving = read_image(command.image, ndim=ndim)
+    moving = moving.with_grid(_in_space_of(moving.grid, stored.moving, command.image))
+    fill = command.fill * len(moving.data) if command.fill and len(command.fill) == 1 else command.fill
+    if fill is not None and len(fill) != len(moving.data):
+        raise InvalidInputError(f"--fill needs one value, or one for each of the {len(moving.data)} channels")
+    warped = warp(moving, fixed, stored.transform, interpolation=command.interpolation, fill=fill)
+    write_image(command.out, warped)
+
+
+def _in_space_of(grid: Grid, known: Grid | None, path: Path) -> Grid:
+    """The grid in the world that the transform was found in.
+
+    A file may have no pixel size where the transform was found with one (or the other way round): an array of the same
+    size then lies on the stored grid.
+    """
+    if known is None or grid.unit == known.unit:
+        return grid
+    if grid.shape == known.shape:
+        return known
+    if "pixel" in (grid.unit, known.unit):
+        raise InvalidInputError(
+            f"{path}: its pixel size is in {grid.unit}, the transform was found in {known.unit}, and the size "
+            f"{grid.shape} is not that of the image it was found for ({known.shape}); give the file its pixel size"
+        )
+    return grid.in_unit(known.unit)

@@ -1,0 +1,141 @@
+"""``modalign train``."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from modalign.cli.console import parse, progress
+from modalign.data.pairs import Pair, PairFiles, find_pairs, load_pairs, read_pair_table, split_pairs
+from modalign.errors import InvalidInputError, PairingError
+from modalign.io import image_files
+from modalign.nn import TiramisuOptions
+from modalign.training import ComirOptions, TrainedComir, TrainingProgress, fit_comir
+
+
+@dataclass(frozen=True)
+class Train:
+    """Learn a shared representation of two modalities from aligned pairs.
+
+    The pairs are two folders of images with the same file stems, or one CSV file with the columns fixed and moving
+    (and mask, if there is one). The two images of a pair show the same place, pixel on pixel.
+    """
+
+    fixed: tyro.conf.Positional[Path]
+    """Folder with the images of the first modality, or a CSV file that lists the pairs."""
+    moving: tyro.conf.Positional[Path | None] = None
+    """Folder with the images of the second modality; none after a CSV file."""
+    out: Path = field(kw_only=True)
+    """Model folder to write."""
+    masks: Path | None = None
+    """Folder with masks of valid pixels (not 0), with the same file stems."""
+    validation: Path | None = None
+    """CSV file with pairs to validate on, instead of a part of the training pairs."""
+    validation_fraction: float = 0.2
+    """Part of the pairs kept aside to judge the model and to choose the best one."""
+    names: tuple[str, str] | None = None
+    """What to call the two modalities; by default the names of the two folders."""
+    licence: str = "not stated"
+    """Licence of the training data, written into the model."""
+    network: Literal["unet", "tiramisu"] = "unet"
+    """The light U-Net, or the large network of the CoMIR paper."""
+    resume: bool = False
+    """Go on with a training that was interrupted."""
+    options: Annotated[ComirOptions, tyro.conf.OmitArgPrefixes, tyro.conf.AvoidSubcommands] = ComirOptions()
+    """How to train."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the verb; returns the exit status."""
+    command = parse(Train, "train", arguments)
+    options = command.options
+    if command.network == "tiramisu":
+        options = replace(options, network=TiramisuOptions())
+    training, validation = _pairs(command, options.seed)
+    _check_out(command)
+    unfinished = command.out.with_name(command.out.name + ".training")
+    print(f"training on {len(training)} pairs, validating on {len(validation) or 'the same'}", file=sys.stderr)
+    try:
+        outcome = _fit(command, options, training, validation, unfinished)
+    except KeyboardInterrupt:
+        if unfinished.is_dir():
+            print(f"modalign: stopped; add --resume to go on (state in {unfinished})", file=sys.stderr)
+        raise
+    return _finish(command, outcome, unfinished)
+
+
+def _fit(
+    command: Train, options: ComirOptions, training: list[Pair], validation: list[Pair], unfinished: Path
+) -> TrainedComir:
+    with progress("train") as advance:
+
+        def report(now: TrainingProgress) -> None:
+            judged = f", validation {now.validation.success:.0%}" if now.validation else ""
+            advance(now.fraction, f"step {now.step}, loss {now.loss:.3f} (chance {now.chance:.3f}){judged}")
+
+        return fit_comir(
+            training,
+            validation,
+            options,
+            modalities=command.names or _default_names(command),
+            about={"licence": command.licence},
+            checkpoint=unfinished,
+            resume=command.resume,
+            report=report,
+        )
+
+
+def _finish(command: Train, outcome: TrainedComir, unfinished: Path) -> int:
+    outcome.model.save(command.out)
+    if unfinished.is_dir():
+        for path in unfinished.iterdir():
+            path.unlink()
+        unfinished.rmdir()
+    print(outcome.message)
+    print(f"model written to {command.out}")
+    example = f"modalign register FIXED MOVING --model {shlex.quote(str(command.out))} --out RESULT"
+    print(f"next: {example}")
+    return 0 if outcome.learnt else 3
+
+
+def _pairs(command: Train, seed: int) -> tuple[list[Pair], list[Pair]]:
+    pairs = load_pairs(_files(command))
+    if command.validation is not None:
+        return pairs, load_pairs(read_pair_table(command.validation))
+    return split_pairs(pairs, command.validation_fraction, seed)
+
+
+def _files(command: Train) -> list[PairFiles]:
+    if command.moving is not None:
+        return find_pairs(command.fixed, command.moving, command.masks)
+    if command.fixed.is_dir():
+        found = len(image_files(command.fixed))
+        raise PairingError(f"{command.fixed}: a folder with {found} images needs a second folder with their partners")
+    if command.masks is not None:
+        raise InvalidInputError("--masks goes with two folders; in a CSV file masks are named in the column 'mask'")
+    return read_pair_table(command.fixed)
+
+
+def _default_names(command: Train) -> tuple[str, str]:
+    if command.moving is None or command.fixed.resolve().name == command.moving.resolve().name:
+        return "fixed", "moving"
+    return command.fixed.resolve().name, command.moving.resolve().name
+
+
+def _check_out(command: Train) -> None:
+    """Fail before minutes of training are spent, not after."""
+    from modalign.io import atomic_folder
+
+    try:
+        with atomic_folder(command.out):
+            raise _Unused  # noqa: TRY301 - the way out that writes nothing
+    except _Unused:
+        return
+
+
+class _Unused(Exception):  # noqa: N818 - not an error: it leaves the folder as it was
+    """Ends the trial of an output folder without writing anything."""

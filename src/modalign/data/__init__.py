@@ -1,0 +1,1 @@
+"""Training data: aligned pairs, patches and their augmentation, simulated displacements, synthetic tissue."""

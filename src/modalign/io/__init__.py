@@ -1,0 +1,47 @@
+"""Files: images, label maps, points, transforms, tables and JSON. The only code that opens files.
+
+xyz order, patient axes, corner-based pixels and the units of files exist here and nowhere else. Format libraries are
+imported when a file of theirs is read, so importing this package is cheap.
+"""
+
+from modalign.io.arrays import read_arrays, write_arrays
+from modalign.io.files import atomic_folder, atomic_path, read_json, write_json
+from modalign.io.images import describe_image, read_image, read_labels, read_mask, write_image, write_labels
+from modalign.io.names import SUFFIXES, image_files, stem, suffix
+from modalign.io.points import read_points, write_points
+from modalign.io.tables import read_table, write_table
+from modalign.io.transforms import (
+    StoredTransform,
+    read_transform,
+    transform_from_dict,
+    transform_to_dict,
+    write_transform,
+)
+
+__all__ = [
+    "SUFFIXES",
+    "StoredTransform",
+    "atomic_folder",
+    "atomic_path",
+    "describe_image",
+    "image_files",
+    "read_arrays",
+    "read_image",
+    "read_json",
+    "read_labels",
+    "read_mask",
+    "read_points",
+    "read_table",
+    "read_transform",
+    "stem",
+    "suffix",
+    "transform_from_dict",
+    "transform_to_dict",
+    "write_arrays",
+    "write_image",
+    "write_json",
+    "write_labels",
+    "write_points",
+    "write_table",
+    "write_transform",
+]

@@ -1,0 +1,219 @@
+"""Reading and writing images of any known format."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from modalign.errors import InvalidInputError, UnreadableFileError, UnsupportedFormatError
+from modalign.geometry import Grid
+from modalign.image import Image, Labels
+from modalign.io import medical, numpy_file, raster, tiff, tiff_writing
+from modalign.io.decoded import Decoded
+from modalign.io.files import require_file
+from modalign.io.names import SUFFIXES, suffix
+
+Array = np.ndarray
+LARGEST_EXACT = {np.dtype(np.float16): 2**11, np.dtype(np.float32): 2**24, np.dtype(np.float64): 2**53}
+"""Up to here a floating-point type holds every whole number."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format: its name, how its files end and begin, and who reads and writes it."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    beginnings: tuple[bytes, ...]
+    read: Callable[[Path, int | None], Decoded]
+    write: Callable[[Path, Image], None]
+
+
+_TIFF_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+FORMATS = (
+    Format("PNG", (".png",), (b"\x89PNG\r\n\x1a\n",), raster.read_png, raster.write_png),
+    Format("JPEG", (".jpg", ".jpeg"), (b"\xff\xd8\xff",), raster.read_jpeg, raster.write_jpeg),
+    Format("TIFF", (".tif", ".tiff"), _TIFF_BEGINNINGS, tiff.read_tiff, tiff_writing.write_tiff),
+    Format("OME-TIFF", (".ome.tif", ".ome.tiff"), _TIFF_BEGINNINGS, tiff.read_tiff, tiff_writing.write_tiff),
+    Format("NIfTI", (".nii", ".nii.gz"), (), medical.read_medical, medical.write_medical),
+    Format("MetaImage", (".mha", ".mhd"), (), medical.read_medical, medical.write_medical),
+    Format("NRRD", (".nrrd",), (b"NRRD",), medical.read_medical, medical.write_medical),
+    Format("NumPy", (".npy",), (b"\x93NUMPY",), numpy_file.read_npy, numpy_file.write_npy),
+)
+
+
+def read_image(path: str | Path, *, ndim: int | None = None) -> Image:
+    """Read an image with its channels and its place in space; pixels keep the type that the file stores.
+
+    Booleans and 1 bit become 0 and 255. Colours are the channels red, green, blue, and alpha where there is one;
+    palettes are expanded and EXIF orientation is applied. Pixel size, origin and direction come from the file: NIfTI,
+    NRRD and MetaImage in millimetres on ITK's axes (LPS), TIFF from its metadata, with the origin at the centre of the
+    first pixel. PNG, JPEG and NPY have no pixel size: their unit is ``"pixel"``. A file whose content is another
+    known format than its name says is read by its content.
+
+    Args:
+        path: A file with one of :data:`SUFFIXES`.
+        ndim: Number of spatial axes that is needed. A volume of one slice can serve as a 2D image.
+
+    Raises:
+        UnreadableFileError: The file is missing, empty, truncated, or not what its name says.
+        UnsupportedFormatError: An unknown format, a time series, complex pixels, or another number of axes than asked.
+    """
+    return _image(*_decode(Path(path), ndim))
+
+
+def write_image(path: str | Path, image: Image) -> None:
+    """Write an image in the format that the name asks for; pixels are never converted, rescaled or lost.
+
+    TIFF and OME-TIFF keep the pixel size; NIfTI, NRRD and MetaImage also origin and direction, in millimetres; PNG,
+    JPEG and NPY only the pixels. The mask of the image is not written. Nothing half-written is left behind.
+
+    Raises:
+        UnsupportedFormatError: An unknown format, or one that cannot hold these pixels; the message names one that can.
+        OutputError: The place cannot be written to.
+    """
+    path = Path(path)
+    _by_suffix(path).write(path, image)
+
+
+def read_labels(path: str | Path, *, ndim: int | None = None) -> Labels:
+    """Read a label map: one channel of integers of any size.
+
+    Whole numbers that are stored as floating-point numbers, as some programs do, become int64.
+
+    Raises:
+        UnsupportedFormatError: The file has colours or fractions. Otherwise as :func:`read_image`.
+    """
+    path = Path(path)
+    image = read_image(path, ndim=ndim)
+    if len(image.data) != 1:
+        raise UnsupportedFormatError(
+            path, f"has channels {', '.join(image.channels)}, where labels need one channel of integers"
+        )
+    data = image.data[0]
+    if data.dtype.kind == "f":
+        if not np.all(np.abs(data) < LARGEST_EXACT.get(data.dtype, 2**11)) or np.any(data != np.rint(data)):
+            raise UnsupportedFormatError(path, "holds fractions, where labels are whole numbers")
+        data = data.astype(np.int64)
+    return Labels(data, image.grid)
+
+
+def write_labels(path: str | Path, labels: Labels) -> None:
+    """Write a label map without changing its type; errors as :func:`write_image`.
+
+    JPEG is refused, because it changes values.
+    """
+    if suffix(path) in (".jpg", ".jpeg"):
+        raise UnsupportedFormatError(path, "JPEG changes labels; write .png or .tif")
+    write_image(path, Image(labels.data[None], labels.grid, ("labels",)))
+
+
+def read_mask(path: str | Path, grid: Grid) -> Bool[Array, "*spatial"]:
+    """Read which pixels of a grid are valid: those where any channel is not zero, and alpha, if there is one, neither.
+
+    Raises:
+        UnsupportedFormatError: The mask has another shape than the grid. Otherwise as :func:`read_image`.
+    """
+    path = Path(path)
+    image = read_image(path, ndim=grid.ndim).without_alpha()
+    if image.grid.shape != grid.shape:
+        raise UnsupportedFormatError(
+            path, f"a mask of {_size(image.grid)} pixels does not fit an image of {_size(grid)}"
+        )
+    return np.asarray((image.data != 0).any(axis=0) & image.valid)
+
+
+def describe_image(path: str | Path, *, ndim: int | None = None) -> dict[str, Any]:
+    """Facts about an image file, ready for JSON; vectors in array order.
+
+    ``range`` is the smallest and largest finite value (``None`` where there is none), ``not_finite`` the number of
+    pixels that are not. Arguments and errors as :func:`read_image`.
+    """
+    form, decoded = _decode(Path(path), ndim)
+    image = _image(form, decoded)
+    finite = np.isfinite(image.data)
+    values = image.data if finite.all() else image.data[finite]
+    return {
+        "path": str(path),
+        "format": form.name,
+        "shape": list(image.grid.shape),
+        "dtype": image.data.dtype.name,
+        "channels": list(image.channels),
+        "spacing": list(image.grid.spacing),
+        "unit": image.grid.unit,
+        "origin": list(image.grid.origin),
+        "direction": [list(row) for row in image.grid.direction],
+        "pixel_size_from": decoded.pixel_size_from,
+        "range": [values.min().item(), values.max().item()] if values.size else None,
+        "not_finite": int(finite.size - np.count_nonzero(finite)),
+    }
+
+
+def _decode(path: Path, ndim: int | None) -> tuple[Format, Decoded]:
+    form = _by_content(require_file(path), _by_suffix(path))
+    try:
+        decoded = form.read(path, ndim)
+        return form, _with_ndim(path, _with_plain_type(path, decoded), ndim)
+    except InvalidInputError as error:  # such as a pixel size of zero, found by Grid
+        raise UnreadableFileError(path, f"has a header that makes no sense: {error}") from error
+
+
+def _image(_: Format, decoded: Decoded) -> Image:
+    return Image(decoded.data, decoded.grid, decoded.channels)
+
+
+def _by_suffix(path: Path) -> Format:
+    for form in FORMATS:
+        if suffix(path) in form.suffixes:
+            return form
+    raise UnsupportedFormatError(path, f"unknown image format; known are {', '.join(SUFFIXES)}")
+
+
+def _by_content(path: Path, named: Format) -> Format:
+    """The format that the first bytes tell, which may be another one than the name tells."""
+    with path.open("rb") as file:
+        start = file.read(16)
+    for form in (named, *FORMATS):
+        if start.startswith(form.beginnings):
+            return form
+    if not named.beginnings:  # formats that do not begin alike say themselves what is wrong
+        return named
+    raise UnreadableFileError(path, f"is not a {named.name} file, although its name says so")
+
+
+def _with_plain_type(path: Path, decoded: Decoded) -> Decoded:
+    """Pixels in the byte order of this machine, as real numbers."""
+    data = decoded.data
+    if data.dtype.kind == "c":
+        raise UnsupportedFormatError(path, "has complex pixels; save magnitude or phase instead")
+    if data.dtype.kind == "b":
+        return replace(decoded, data=data.astype(np.uint8) * 255)
+    native = np.dtype(f"{data.dtype.kind}{data.dtype.itemsize}")
+    data = np.ascontiguousarray(data, dtype=native).view(native)  # the view turns C's long long into int64
+    return replace(decoded, data=data)
+
+
+def _with_ndim(path: Path, decoded: Decoded, ndim: int | None) -> Decoded:
+    grid = decoded.grid
+    if ndim is None or grid.ndim == ndim:
+        return decoded
+    flat = grid.shape[: grid.ndim - ndim] == (1,) * max(0, grid.ndim - ndim) and grid.ndim > ndim
+    if flat and (inner := _inner_grid(grid, ndim)):
+        return replace(decoded, data=decoded.data.reshape(len(decoded.data), *inner.shape), grid=inner)
+    raise UnsupportedFormatError(path, f"holds a {grid.ndim}D image of {_size(grid)}, where a {ndim}D image is needed")
+
+
+def _inner_grid(grid: Grid, ndim: int) -> Grid | None:
+    """The grid of the last axes alone; ``None`` where these are tilted against the axes of the world."""
+    inner = tuple(row[-ndim:] for row in grid.direction[-ndim:])
+    try:
+        return Grid(grid.shape[-ndim:], grid.spacing[-ndim:], grid.origin[-ndim:], inner, grid.unit)
+    except InvalidInputError:
+        return None
+
+
+def _size(grid: Grid) -> str:
+    return " × ".join(map(str, grid.shape))

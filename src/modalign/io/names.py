@@ -1,0 +1,47 @@
+"""File names: which suffixes are images, and what a name is without them."""
+
+from pathlib import Path
+
+from modalign.errors import UnreadableFileError
+
+SUFFIXES = (
+    ".ome.tif",
+    ".ome.tiff",
+    ".tif",
+    ".tiff",
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".nii",
+    ".nii.gz",
+    ".mha",
+    ".mhd",
+    ".nrrd",
+    ".npy",
+)
+"""Suffixes of the image files that :func:`modalign.io.read_image` reads."""
+
+
+def suffix(path: str | Path) -> str:
+    """The suffix of a file in lower case, double ones such as ``.ome.tif`` and ``.nii.gz`` included."""
+    name = Path(path).name.lower()
+    known = [ending for ending in SUFFIXES if name.endswith(ending)]
+    return max(known, key=len) if known else Path(name).suffix
+
+
+def stem(path: str | Path) -> str:
+    """The name of a file without folder and suffix: ``a`` for ``folder/a.ome.tif``."""
+    name = Path(path).name
+    return name[: len(name) - len(suffix(name))]
+
+
+def image_files(folder: str | Path) -> list[Path]:
+    """The image files directly inside a folder, sorted by name; hidden files are left out.
+
+    Raises:
+        UnreadableFileError: The folder does not exist or is a file.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UnreadableFileError(folder, "is not a folder" if folder.exists() else "this folder does not exist")
+    return sorted(p for p in folder.iterdir() if suffix(p) in SUFFIXES and not p.name.startswith(".") and p.is_file())

@@ -1,0 +1,86 @@
+"""Writing TIFF and OME-TIFF, compressed without loss."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modalign.errors import OutputError, UnsupportedFormatError
+from modalign.geometry.grid import METERS
+from modalign.image import Image
+from modalign.io.decoded import RGB, RGBA
+from modalign.io.files import atomic_path
+from modalign.io.names import suffix
+
+OME_TYPES = frozenset({"int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64"})
+"""Pixel types of the OME data model (schema 2016-06) that images can have."""
+_BIG = 2**32 - 2**26
+"""Bytes from which on the 64 bit variant of TIFF is needed, with room for metadata."""
+_OME_UNITS = {"nanometer": "nm", "micrometer": "µm", "millimeter": "mm", "meter": "m", "pixel": "pixel"}
+
+
+def write_tiff(path: Path, image: Image) -> None:
+    """Write OME-TIFF where the name ends in ``.ome.tif`` or ``.ome.tiff``, else TIFF.
+
+    RGB and RGBA of 8 or 16 bits are stored as colours, anything else as one page a channel and slice. A plain TIFF
+    notes axes, pixel size and channel names as JSON in its description, and the pixel size in the resolution tags too.
+    """
+    import tifffile
+
+    ome = suffix(path).startswith(".ome")
+    if ome and image.data.dtype.name not in OME_TYPES:
+        raise UnsupportedFormatError(path, f"OME-TIFF holds no {image.data.dtype} pixels; write .tif")
+    data, axes, colours = _laid_out(image)
+    notes = _ome_notes(image, axes) if ome else _plain_notes(image, axes)
+    with atomic_path(path) as temporary:
+        try:
+            tifffile.imwrite(
+                temporary,
+                data,
+                ome=ome,
+                bigtiff=data.nbytes > _BIG,
+                compression="zlib",
+                metadata=notes,
+                **colours,
+                **_resolution(image),
+            )
+        except (ValueError, RuntimeError) as error:
+            raise OutputError(path, f"cannot be written as TIFF ({error})") from error
+
+
+def _laid_out(image: Image) -> tuple[np.ndarray, str, dict[str, Any]]:
+    """The array in file order, its axes, and how its colours are to be understood."""
+    spatial = "ZYX"[-image.ndim :]
+    if image.channels in (RGB, RGBA) and image.data.dtype.name in ("uint8", "uint16"):
+        extra = {"extrasamples": ["unassalpha"]} if image.channels == RGBA else {}
+        return np.moveaxis(image.data, 0, -1), spatial + "S", {"photometric": "rgb", **extra}
+    if len(image.data) == 1:
+        return image.data[0], spatial, {"photometric": "minisblack"}
+    return image.data, "C" + spatial, {"photometric": "minisblack"}
+
+
+def _plain_notes(image: Image, axes: str) -> dict[str, Any]:
+    grid = image.grid
+    return {"axes": axes, "spacing": list(grid.spacing), "unit": grid.unit, "channels": list(image.channels)}
+
+
+def _ome_notes(image: Image, axes: str) -> dict[str, Any]:
+    notes: dict[str, Any] = {"axes": axes}
+    if not axes.endswith("S"):
+        notes["Channel"] = {"Name": list(image.channels)}
+    for axis, spacing in zip("ZYX"[-image.ndim :], image.grid.spacing, strict=True):
+        notes[f"PhysicalSize{axis}"] = spacing
+        notes[f"PhysicalSize{axis}Unit"] = _OME_UNITS[image.grid.unit]
+    return notes if image.grid.unit != "pixel" or set(image.grid.spacing) != {1.0} else _without_sizes(notes)
+
+
+def _without_sizes(notes: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in notes.items() if not key.startswith("PhysicalSize")}
+
+
+def _resolution(image: Image) -> dict[str, Any]:
+    """Pixels per centimetre along x and y; nothing where the pixel size is unknown."""
+    if image.grid.unit == "pixel":
+        return {}
+    per_y, per_x = (0.01 / (METERS[image.grid.unit] * spacing) for spacing in image.grid.spacing[-2:])
+    return {"resolution": (per_x, per_y), "resolutionunit": "CENTIMETER"}

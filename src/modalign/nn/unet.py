@@ -1,0 +1,78 @@
+"""A light U-Net: the default representation network, small enough to train on a CPU in minutes."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from modalign.errors import InvalidInputError
+from modalign.nn.layers import AVERAGE_POOL, BatchNorm, conv1, conv3, double
+
+
+@dataclass(frozen=True)
+class UNetOptions:
+    """A light U-Net with two convolutions a level (after Ronneberger et al., MICCAI 2015)."""
+
+    widths: tuple[int, ...] = (16, 32, 64, 128)
+    """Channels at each resolution level, finest first."""
+
+    def __post_init__(self) -> None:
+        if not self.widths or any(width < 1 for width in self.widths):
+            raise InvalidInputError(f"a U-Net needs at least one level and positive widths, not {self.widths}")
+
+    def build(self, ndim: int, in_channels: int, out_channels: int) -> "UNet":
+        """The network for images of ``ndim`` dimensions."""
+        return UNet(self, ndim, in_channels, out_channels)
+
+
+class UNet(nn.Module):
+    """See :class:`UNetOptions`. Average pooling, nearest up-sampling, reflected borders, no activation at the end.
+
+    Averaging and nearest up-sampling commute with rotations of the grid, so that only the kernels have to learn
+    equivariance.
+    """
+
+    def __init__(self, options: UNetOptions, ndim: int, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        widths = options.widths
+        levels = len(widths)
+        self.stride = 2 ** (levels - 1)
+        self.radius = _radius(levels)
+        self.down = nn.ModuleList(
+            _block(ndim, inputs, width) for inputs, width in zip((in_channels, *widths), widths, strict=False)
+        )
+        self.up = nn.ModuleList(_block(ndim, fine + coarse, fine) for fine, coarse in pairwise(widths))
+        self.pool = AVERAGE_POOL[ndim](2)
+        self.head = conv1(ndim, widths[0], out_channels)
+
+    def forward(self, x: Float[Tensor, "n inputs *spatial"]) -> Float[Tensor, "n outputs *spatial"]:
+        """Map images to latents of the same size, which must be a multiple of ``stride``."""
+        skips = [self.down[0](x)]
+        for block in self.down[1:]:
+            skips.append(block(self.pool(skips[-1])))
+        x = skips.pop()
+        for block, skip in zip(reversed(self.up), reversed(skips), strict=True):
+            x = block(torch.cat([double(x), skip], dim=1))
+        result: Tensor = self.head(x)
+        return result
+
+
+def _block(ndim: int, inputs: int, outputs: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for channels in (inputs, outputs):
+        layers += [
+            conv3(ndim, channels, outputs, bias=False, padding_mode="reflect"),
+            BatchNorm(outputs),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*layers)
+
+
+def _radius(levels: int) -> int:
+    """Reach of the network in pixels: two 3-wide convolutions a block, and the spread of pooling and up-sampling."""
+    reach = 2 << (levels - 1)  # the coarsest block
+    for level in range(levels - 1):
+        reach += (4 << level) + (1 << level)  # one block down, one block up, one cell of the coarser grid
+    return reach

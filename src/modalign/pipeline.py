@@ -1,0 +1,99 @@
+"""The product in twenty lines: represent two images, register the representations, apply the result to the original."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from modalign.geometry import Grid, Transform
+from modalign.image import Image
+from modalign.registration import FftSearch, Registrar, Registration, register
+from modalign.representation.encoder import Encoder, Identity
+
+Interpolation = Literal["nearest", "linear", "cubic"]
+ORDERS: dict[Interpolation, int] = {"nearest": 0, "linear": 1, "cubic": 3}
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """What :func:`align` found.
+
+    Attributes:
+        registration: The transform with its status.
+        fixed: Representation of the fixed image, on its grid.
+        moving: Representation of the moving image, on its grid.
+        warped: The original moving image on the grid of the fixed one; ``None`` where the registration was refused.
+    """
+
+    registration: Registration
+    fixed: Image
+    moving: Image
+    warped: Image | None
+
+
+def align(
+    fixed: Image,
+    moving: Image,
+    method: Registrar = FftSearch(),  # noqa: B008 - frozen options
+    *,
+    encoders: tuple[Encoder, Encoder] = (Identity(), Identity()),
+    interpolation: Interpolation = "linear",
+) -> Alignment:
+    """Align two images of one place.
+
+    Args:
+        fixed: The image that stays.
+        moving: The image to bring onto it; may differ in size, pixel size and modality.
+        method: How the representations are registered.
+        encoders: Representation of the fixed and of the moving image; raw intensities by default.
+        interpolation: How the original moving image is sampled, once.
+
+    Raises:
+        DimensionError: The method does not exist for these dimensions.
+        InvalidInputError: An image is constant or not finite.
+        ModelError: An encoder does not fit its image.
+    """
+    fixed_representation, moving_representation = encoders[0].encode(fixed), encoders[1].encode(moving)
+    registration = register(fixed_representation, moving_representation, method)
+    found = registration.fixed_to_moving
+    warped = None if found is None else warp(moving, fixed.grid, found, interpolation=interpolation)
+    return Alignment(registration, fixed_representation, moving_representation, warped)
+
+
+def warp(
+    moving: Image,
+    fixed: Grid,
+    fixed_to_moving: Transform,
+    *,
+    interpolation: Interpolation = "linear",
+    fill: Sequence[float] | None = None,
+) -> Image:
+    """The original moving image on another grid: one interpolation; dtype, channels and range are kept.
+
+    Args:
+        moving: The image to sample.
+        fixed: The grid to sample it on.
+        fixed_to_moving: Maps world points of the fixed grid to the moving image.
+        interpolation: Nearest for labels, linear or cubic for intensities.
+        fill: One value a channel outside the moving image; by default :func:`background`.
+    """
+    outside = background(moving) if fill is None else np.array(fill, dtype=float)
+    return moving.resampled(fixed, fixed_to_moving, order=ORDERS[interpolation], fill=outside)
+
+
+def background(image: Image) -> np.ndarray:
+    """What the image shows where there is nothing, a channel: white for bright colour images, 0 for all others.
+
+    A colour image of integers is bright where the median along its border is in the upper half of its range.
+    """
+    nothing = np.zeros(len(image.data))
+    colour = [i for i, name in enumerate(image.channels) if name in ("red", "green", "blue")]
+    if len(colour) < 3 or not np.issubdtype(image.data.dtype, np.integer):
+        return nothing
+    white = np.iinfo(image.data.dtype).max
+    border = np.ones(image.grid.shape, dtype=bool)
+    border[(slice(1, -1),) * image.ndim] = False
+    if np.median(image.data[colour][:, border]) > white / 2:
+        nothing[colour] = white
+    return nothing

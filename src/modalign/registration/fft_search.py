@@ -1,0 +1,178 @@
+"""Exhaustive rigid search by masked normalised cross-correlation, coarse to fine."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from modalign.errors import InvalidInputError
+from modalign.image import Image
+from modalign.registration import workspace
+from modalign.registration.checks import check_pair
+from modalign.registration.masked_ncc import Correlator, Spectra
+from modalign.registration.refinement import Level, Pose, climbed, refined, warped
+from modalign.registration.registrar import Registration
+
+Array = np.ndarray
+
+COARSE_SIDE = 112
+"""Longest side, in pixels, at which all rotations and shifts are tried."""
+LEAST_SIDE = 56
+"""The longest side of the smaller image keeps at least so many pixels there."""
+WINDOW_SIDE = 512
+"""Levels with a longer side are only refined, not searched: the level below is already exact to a part of a pixel."""
+COARSE_CHANNELS = 4
+"""At the coarsest level, images with more channels are compared along so many principal axes of their channels."""
+ANGLE_STEP = 1.4
+"""Step between rotations, in coarse pixels at the border."""
+PEAKS = 3
+"""Local maxima kept of each rotation."""
+DISTINCT = 0.1
+"""Two poses are distinct if they move the corners apart, on average, by this fraction of the fixed image's width."""
+
+
+@dataclass(frozen=True)
+class FftSearch:
+    """Try all rotations and whole-pixel shifts, then refine: for images or representations that look alike.
+
+    Every rotation of a coarse version of the moving image is correlated with the fixed one at all shifts at once, by
+    FFT and with masks. The best distinct candidates are scored again at finer levels, and the best of all is refined to
+    a small part of a pixel. No starting position is needed, and the result does not depend on chance.
+
+    Source: masked correlation, Padfield, IEEE TIP 21(5), 2012; refinement, Evangelidis and Psarakis, IEEE TPAMI 30(10),
+    2008.
+    """
+
+    max_rotation_degrees: float = 180.0
+    """Rotations up to this angle to both sides are tried."""
+    mirror: bool = False
+    """Also try the mirror image of the moving image."""
+    min_overlap: float = 0.3
+    """Least overlap, as a fraction of the valid area of the smaller image."""
+    candidates: int = 16
+    """How many distinct places are scored again at a finer level."""
+    max_side: int = 2048
+    """Work on at most so many pixels along the longest side; the result is still exact to a part of a pixel."""
+
+    name: ClassVar[str] = "fft-search"
+    ndims: ClassVar[frozenset[int]] = frozenset({2})
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_rotation_degrees <= 180:
+            raise InvalidInputError(f"max_rotation_degrees lies between 0 and 180, not {self.max_rotation_degrees}")
+        if not 0 < self.min_overlap <= 1:
+            raise InvalidInputError(f"min_overlap is a fraction above 0 and at most 1, not {self.min_overlap}")
+        if self.candidates < 2:
+            raise InvalidInputError(f"at least 2 candidates are needed to compare the best, not {self.candidates}")
+        if self.max_side < COARSE_SIDE:
+            raise InvalidInputError(f"max_side is at least {COARSE_SIDE} pixels, not {self.max_side}")
+
+    def register(self, fixed: Image, moving: Image) -> Registration:
+        """Find the rigid transform under which the overlap correlates best; see :class:`Registrar`."""
+        check_pair(self, fixed, moving)
+        space = workspace.harmonised(*workspace.comparable(fixed, moving))
+        coarse, *finer = level_spacings(space.fixed, space.moving, self.max_side)
+        poses = self._searched(space.fixed, space.moving, coarse)
+        if len(poses) == 0:
+            return _no_overlap(self)
+        for spacing in finer:
+            level = Level.of(space.fixed, space.moving, spacing)
+            if max(level.fixed_grid.shape) > WINDOW_SIDE:
+                break
+            poses = distinct([climbed(level, pose) for pose in poses], level, max(2, len(poses) // 4))
+        best = poses[0]
+        for spacing in finer[-1:]:
+            best = refined(Level.of(space.fixed, space.moving, spacing), best)
+        return verdict(self, space, best, poses)
+
+    def _searched(self, fixed: Image, moving: Image, spacing: float) -> list[Pose]:
+        """The best distinct poses among all rotations and whole-pixel shifts, best first."""
+        level = Level.of(*compressed(fixed, moving), spacing)
+        found = [pose for mirrored in (False, True)[: 1 + self.mirror] for pose in self._swept(level, mirrored)]
+        return distinct(found, level, self.candidates)
+
+    def _swept(self, level: Level, mirrored: bool) -> Iterator[Pose]:
+        box = [math.ceil(math.hypot(*level.moving_grid.shape)) + 1] * level.moving_grid.ndim
+        grid = level.fixed_grid.centered(box)
+        correlator = Correlator(level.fixed, grid.shape, self.min_overlap * level.area)
+        sweep, has_opposites = angles(self.max_rotation_degrees, ANGLE_STEP * level.degrees_a_pixel)
+        for degrees in sweep:
+            pose = Pose(degrees, mirrored, (0.0,) * grid.ndim)
+            stack = warped(level.moving, level.moving_grid, grid, pose.transform(level.fixed_grid, level.moving_grid))
+            spectra = correlator.spectra(stack)
+            yield from _peaks(correlator, spectra, level, pose)
+            if has_opposites:
+                opposite = replace(pose, degrees=degrees - 180)
+                yield from _peaks(correlator, correlator.half_turned(spectra), level, opposite)
+
+
+def _peaks(correlator: Correlator, spectra: Spectra, level: Level, pose: Pose) -> Iterator[Pose]:
+    """The pose shifted to the highest local maxima of the correlation."""
+    margin = (np.array(correlator.box) - level.fixed_grid.shape) / 2
+    for score, overlap, shift in correlator.peaks(spectra, PEAKS):
+        yield replace(level.moved(pose, np.array(shift) - margin), score=score, overlap=overlap / level.area)
+
+
+def level_spacings(fixed: Image, moving: Image, max_side: int) -> list[float]:
+    """Pixel sizes from the coarsest level to the finest, each at most twice as large as the next."""
+    finest = workspace.finest_spacing(fixed, moving, max_side)
+    longest = [max(image.grid.extent) for image in (fixed, moving)]
+    coarsest = max(finest, min(max(longest) / COARSE_SIDE, min(longest) / LEAST_SIDE))
+    steps = math.ceil(math.log2(coarsest / finest) - 1e-9)
+    return [finest * (coarsest / finest) ** (k / steps) for k in range(steps, 0, -1)] + [finest]
+
+
+def angles(limit: float, step: float) -> tuple[list[float], bool]:
+    """Angles within the limit, zero among them and at most ``step`` apart; whether their opposites belong as well."""
+    count = math.ceil(limit / step)
+    if limit == 180:  # a half turn costs no new transform: one half of the circle is enough
+        return [180 * k / count for k in range(count)], True
+    return [limit * k / count for k in range(-count, count + 1)] if count else [0.0], False
+
+
+def compressed(fixed: Image, moving: Image) -> tuple[Image, Image]:
+    """Both images along their first few principal axes: the correlation hardly changes, the time does.
+
+    The correlation is a sum of inner products over the channels, so rotating the channels leaves it as it is.
+    """
+    if len(fixed.data) <= COARSE_CHANNELS:
+        return fixed, moving
+    axes = workspace.joint_axes(fixed, moving)[:COARSE_CHANNELS]
+    return workspace.projected(fixed, axes), workspace.projected(moving, axes)
+
+
+def distinct(poses: Sequence[Pose], level: Level, count: int) -> list[Pose]:
+    """The best poses, best first, leaving out those that say nearly the same as a better one."""
+    corners = level.fixed_grid.corners
+    separation = DISTINCT * max(level.fixed_grid.extent)
+    kept: list[Pose] = []
+    places: list[Array] = []
+    for pose in sorted(poses, key=lambda pose: -pose.score):
+        place = pose.transform(level.fixed_grid, level.moving_grid).map_points(corners)
+        if all(np.linalg.norm(place - other, axis=1).mean() > separation for other in places):
+            kept.append(pose)
+            places.append(place)
+        if len(kept) == count:
+            break
+    return kept
+
+
+def verdict(method: FftSearch, space: workspace.Workspace, best: Pose, poses: Sequence[Pose]) -> Registration:
+    runner_up = poses[1].score if len(poses) > 1 else 0.0
+    stats = {
+        "score": best.score,
+        "runner_up": runner_up,
+        "coarse": poses[0].score,
+        "overlap": best.overlap,
+        "rotation_degrees": best.degrees,
+        "mirrored": float(best.mirrored),
+        "candidates": float(len(poses)),
+    }
+    transform = space.to_world(best.transform(space.fixed.grid, space.moving.grid))
+    return Registration(method.name, "accepted", transform, ("the best place stands out",), None, stats)
+
+
+def _no_overlap(method: FftSearch) -> Registration:
+    return Registration(method.name, "refused", None, ("no place has enough overlap; lower min_overlap",))

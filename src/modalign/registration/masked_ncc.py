@@ -1,0 +1,179 @@
+"""Masked normalised cross-correlation of images with any number of channels, at one shift or at all of them.
+
+Within the overlap of the two masks, with per-channel means taken over the overlap,
+
+    ncc = Σ_c Σ_x (f_c − f̄_c)(g_c − ḡ_c) / √(Σ_c Σ_x (f_c − f̄_c)² · Σ_c Σ_x (g_c − ḡ_c)²).
+
+Source: Padfield, Masked object registration in the Fourier domain, IEEE TIP 21(5), 2012. There it is for one channel;
+here the sums over the channels are added before the division, and neither sum of squares counts as less than
+``VARIANCE_FLOOR`` times what the whole image would give, so that flat overlaps cannot win.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from jaxtyping import Complex, Float
+from scipy import fft
+
+from modalign.image import Image
+
+Array = np.ndarray
+Stack = Float[Array, "rows *spatial"]
+"""Masked channels, then the sum of their squares, then the mask (0 or 1): ``(channels + 2, *spatial)``, float32."""
+Spectra = Complex[Array, "rows *frequencies"]
+"""Half spectra of a stack."""
+
+VARIANCE_FLOOR = 0.1
+"""Smallest variance of an overlap, as a fraction of that of the whole image, that the correlation divides by."""
+COARSENING = 4
+"""The sums that only normalise are smooth, for one factor is a mask: they are computed at every 4th shift."""
+
+PEAK_RADIUS = 5
+"""Local maxima are at least so many pixels apart."""
+
+
+def standardised(image: Image) -> Stack:
+    """The stack of an image whose channels have zero mean and, together, unit variance over the mask."""
+    mask = image.valid.astype(np.float32)
+    count = float(mask.sum(dtype=np.float64))
+    data = np.where(image.valid, image.data, 0).astype(np.float32)
+    means = data.reshape(len(data), -1).sum(1, dtype=np.float64) / count
+    data = (data - means.astype(np.float32).reshape(-1, *(1,) * image.ndim)) * mask
+    deviation = math.sqrt(sum(float(np.vdot(channel, channel)) for channel in data) / count)
+    return stacked(data / np.float32(max(deviation, np.finfo(np.float32).tiny)), mask)
+
+
+def stacked(data: Float[Array, "channels *spatial"], mask: Float[Array, "*spatial"]) -> Stack:
+    """Masked channels, the sum of their squares, and the mask, in one array."""
+    masked = data * mask
+    return np.concatenate([masked, np.square(masked).sum(0)[None], mask[None]])
+
+
+def ncc(fixed: Stack, moving: Stack) -> tuple[float, float]:
+    """Correlation of two standardised stacks that lie on each other, and the number of pixels in their overlap."""
+    rows_f, rows_m = fixed.reshape(len(fixed), -1), moving.reshape(len(moving), -1)
+    against_mask, mask_against = rows_f @ rows_m[-1], rows_m @ rows_f[-1]
+    count = against_mask[-1]
+    scale, offset = _normalisation(against_mask[:-2], mask_against[:-2], against_mask[-2], mask_against[-2], count)
+    return float(np.vdot(rows_f[:-2], rows_m[:-2]) * scale - offset), float(count)
+
+
+def _normalisation(
+    fixed: Array, moving: Array, squares_f: Array, squares_m: Array, count: Array
+) -> tuple[Array, Array]:
+    """Factor and offset that turn the sum of products into the correlation; ``fixed`` and ``moving`` sum a channel."""
+    area = np.maximum(count, 1)
+    floor = VARIANCE_FLOOR * area  # standardised stacks have unit variance
+    variance_f = np.maximum(squares_f - np.square(fixed).sum(0) / area, floor)
+    variance_m = np.maximum(squares_m - np.square(moving).sum(0) / area, floor)
+    scale = 1 / np.sqrt(variance_f * variance_m)
+    return scale, (fixed * moving).sum(0) / area * scale
+
+
+class Correlator:
+    """Correlates one fixed image with many moving ones of one size at all whole-pixel shifts, by FFT.
+
+    Args:
+        fixed: Standardised stack.
+        box: Shape of the moving stacks to come.
+        least: Overlaps with fewer pixels than this score −1.
+        coarsening: Distance between the shifts at which the normalisation is computed; 1 is exact.
+    """
+
+    def __init__(self, fixed: Stack, box: tuple[int, ...], least: float, coarsening: int = COARSENING) -> None:
+        self.box, self._least, self._coarsening = box, least, coarsening
+        self._axes = tuple(range(1, fixed.ndim))
+        self._small = _periods(fixed.shape[1:], box, least, coarsening)
+        self._shape = tuple(n * coarsening for n in self._small)
+        self._tents = [_tents(n, coarsening) for n in self._small]
+        self._spectra = np.conj(self.spectra(fixed))
+        self._low = self._lowest(self._spectra)
+        self._reversal = _reversal(self._shape, box)
+
+    def spectra(self, moving: Stack) -> Spectra:
+        """What :meth:`scores` needs of a moving stack."""
+        return np.asarray(fft.rfftn(moving, self._shape, axes=self._axes))
+
+    def half_turned(self, spectra: Spectra) -> Spectra:
+        """The spectra of the same stack with all axes reversed: in 2D, turned by 180°."""
+        return np.asarray(np.conj(spectra) * self._reversal)
+
+    def scores(self, spectra: Spectra) -> tuple[Float[Array, "*shifts"], Float[Array, "*coarse"]]:
+        """Correlation at every shift, and the overlap in pixels at every ``coarsening``-th shift.
+
+        At shift d, pixel x of ``fixed`` meets pixel x + d of ``moving``; negative shifts are stored from the end.
+        """
+        cross = self._summed((self._spectra[:-2] * spectra[:-2]).sum(0)[None], self._shape)[0]
+        low = self._lowest(spectra)
+        against_mask = self._summed(self._low * low[-1], self._small)
+        mask_against = self._summed(self._low[-1] * low[:-1], self._small)
+        count = against_mask[-1]
+        scale, offset = _normalisation(against_mask[:-2], mask_against[:-1], against_mask[-2], mask_against[-1], count)
+        allowed = count >= self._least
+        scale, offset = np.where(allowed, scale, 0), np.where(allowed, offset, 1)
+        return cross * self._spread(scale) - self._spread(offset), count
+
+    def peaks(self, spectra: Spectra, number: int) -> list[tuple[float, float, tuple[int, ...]]]:
+        """Score, overlap in pixels and shift of the highest local maxima, highest first."""
+        scores, count = self.scores(spectra)
+        found = []
+        for _ in range(number):
+            index = np.unravel_index(int(scores.argmax()), scores.shape)
+            score = float(scores[index])
+            if score <= 0:
+                break
+            found.append((score, float(count[tuple(k // self._coarsening for k in index)]), self._shift(index)))
+            scores[tuple(slice(max(0, k - PEAK_RADIUS), k + PEAK_RADIUS + 1) for k in index)] = -1
+        return found
+
+    def _shift(self, index: tuple[Any, ...]) -> tuple[int, ...]:
+        """The shift at an index of the scores: negative shifts are stored from the end."""
+        return tuple(int(k) if k < n else int(k) - p for k, n, p in zip(index, self.box, self._shape, strict=True))
+
+    def _summed(self, spectra: Spectra, shape: tuple[int, ...]) -> Float[Array, "rows *n"]:
+        scale = math.prod(shape) / math.prod(self._shape)
+        return np.asarray(fft.irfftn(spectra, shape, axes=self._axes)) * np.float32(scale)
+
+    def _lowest(self, spectra: Spectra) -> Spectra:
+        """The part of half spectra that a transform of the small shape has."""
+        for axis, n in zip(self._axes[:-1], self._small[:-1], strict=True):
+            kept = np.r_[0 : (n + 1) // 2, spectra.shape[axis] - n // 2 : spectra.shape[axis]]
+            spectra = np.take(spectra, kept, axis)
+        return spectra[..., : self._small[-1] // 2 + 1]
+
+    def _spread(self, coarse: Float[Array, "*coarse"]) -> Float[Array, "*shifts"]:
+        """Linear interpolation between the coarse shifts, around the period."""
+        for tent in reversed(self._tents):
+            coarse = np.moveaxis(coarse @ tent.T, -1, 0)  # after as many turns as axes, the order is as before
+        return coarse
+
+
+def _reversal(shape: tuple[int, ...], box: tuple[int, ...]) -> Complex[Array, "*frequencies"]:
+    """The phases that turn the conjugate spectrum of a box into the spectrum of the reversed box."""
+    frequencies = np.meshgrid(*(fft.fftfreq(n) for n in shape[:-1]), fft.rfftfreq(shape[-1]), indexing="ij")
+    turns = sum(frequency * (n - 1) for frequency, n in zip(frequencies, box, strict=True))
+    return np.asarray(np.exp(-2j * np.pi * turns), dtype=np.complex64)
+
+
+def _periods(fixed: tuple[int, ...], box: tuple[int, ...], least: float, coarsening: int) -> tuple[int, ...]:
+    """Coarse periods just long enough that shifts with enough overlap do not wrap around.
+
+    An overlap of ``least`` pixels is at least so many pixels long along an axis as remain after division by the largest
+    possible overlap of the other axes: shorter overlaps may wrap, for they are too small to count.
+    """
+    widths = [min(n, m) for n, m in zip(fixed, box, strict=True)]
+    shortest = [int(least / (math.prod(widths) / width)) for width in widths]
+    needed = [n + m - s for n, m, s in zip(fixed, box, shortest, strict=True)]
+    return tuple(int(fft.next_fast_len(math.ceil(n / coarsening), real=True)) for n in needed)
+
+
+def _tents(periods: int, coarsening: int) -> Float[Array, "fine coarse"]:
+    """Matrix of periodic linear interpolation from every ``coarsening``-th point to all points."""
+    where = np.arange(periods * coarsening) / coarsening
+    left, share = np.floor(where).astype(int), (where % 1).astype(np.float32)
+    matrix = np.zeros((len(where), periods), dtype=np.float32)
+    rows = np.arange(len(where))
+    matrix[rows, left] += 1 - share
+    matrix[rows, (left + 1) % periods] += share
+    return matrix

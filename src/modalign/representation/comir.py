@@ -1,0 +1,266 @@
+"""CoMIR: a pair of networks whose outputs look alike for both modalities, and the folder that holds them.
+
+Source: Pielawski et al., CoMIR: Contrastive Multimodal Image Representation for Registration, NeurIPS 2020.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import nn
+
+from modalign.data.intensity import IntensityScaling
+from modalign.errors import FileError, InvalidInputError, ModelError
+from modalign.geometry import Grid, identity
+from modalign.geometry.grid import Unit
+from modalign.image import Image
+from modalign.io import atomic_folder, read_arrays, read_json, write_arrays, write_json
+from modalign.nn import Network, build_network, network_from_dict, network_to_dict
+from modalign.representation.tiling import encode_tiled
+
+Side = Literal["fixed", "moving"]
+FORMAT, VERSION = "modalign.model", 1
+SAME_PIXEL_SIZE = 0.05
+"""Pixel sizes that differ by less than this fraction count as equal: nothing is resampled."""
+FOREIGN_HISTOGRAM = 0.35
+"""Mean distance of histogram quantiles (0 to 1) from which on an image is not of the modality a model was made for."""
+
+
+@dataclass(frozen=True)
+class Modality:
+    """One side of a model.
+
+    Attributes:
+        name: What the user calls the modality.
+        channels: Names of its channels.
+        scaling: How its intensities are scaled.
+        network: Its network.
+    """
+
+    name: str
+    channels: tuple[str, ...]
+    scaling: IntensityScaling
+    network: Network
+
+    def to_dict(self) -> dict[str, Any]:
+        """The saved form."""
+        return {
+            "name": self.name,
+            "channels": list(self.channels),
+            "scaling": self.scaling.to_dict(),
+            "network": network_to_dict(self.network),
+        }
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> "Modality":
+        """The modality from its saved form."""
+        return cls(
+            saved["name"],
+            tuple(saved["channels"]),
+            IntensityScaling.from_dict(saved["scaling"]),
+            network_from_dict(saved["network"]),
+        )
+
+
+@dataclass(frozen=True)
+class ComirCard:
+    """Everything about a model but its weights; the content of ``model.json``.
+
+    Attributes:
+        fixed: The first modality.
+        moving: The second modality.
+        ndim: 2 for images, 3 for volumes.
+        latent_channels: Channels of the representation.
+        pixel_size: Pixel size of the training images, along each axis.
+        unit: Its unit; ``"pixel"`` where unknown.
+        training: What the model was trained on and how well it did: data, licence, options, validation.
+        calibration: How to turn scores into probabilities; ``None`` until calibrated.
+    """
+
+    fixed: Modality
+    moving: Modality
+    ndim: int
+    latent_channels: int
+    pixel_size: tuple[float, ...]
+    unit: Unit
+    training: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, Any] | None = None
+
+    def side(self, side: Side) -> Modality:
+        """One of the two modalities."""
+        return self.fixed if side == "fixed" else self.moving
+
+    def to_dict(self) -> dict[str, Any]:
+        """The saved form."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "method": "comir",
+            "ndim": self.ndim,
+            "latent_channels": self.latent_channels,
+            "pixel_size": list(self.pixel_size),
+            "unit": self.unit,
+            "modalities": {side: self.side(side).to_dict() for side in get_args(Side)},
+            "training": dict(self.training),
+            "calibration": self.calibration,
+        }
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> "ComirCard":
+        """The card from its saved form.
+
+        Raises:
+            InvalidInputError: It is not a card of a CoMIR model, or of a newer version.
+        """
+        if saved.get("format") != FORMAT or saved.get("method") != "comir":
+            raise InvalidInputError("this is not the card of a modalign CoMIR model")
+        if saved["version"] > VERSION:
+            raise InvalidInputError(f"the model has version {saved['version']}; this modalign reads up to {VERSION}")
+        modalities = saved["modalities"]
+        return cls(
+            Modality.from_dict(modalities["fixed"]),
+            Modality.from_dict(modalities["moving"]),
+            saved["ndim"],
+            saved["latent_channels"],
+            tuple(saved["pixel_size"]),
+            saved["unit"],
+            saved["training"],
+            saved["calibration"],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ComirModel:
+    """A trained pair of networks with its card."""
+
+    card: ComirCard
+    networks: Mapping[Side, nn.Module]
+
+    @classmethod
+    def untrained(cls, card: ComirCard) -> "ComirModel":
+        """Freshly initialised networks for a card."""
+        return cls(card, {side: _network(card, side) for side in get_args(Side)})
+
+    def encoder(self, side: Side, *, device: str | torch.device = "cpu", tile: int | None = None) -> "ComirEncoder":
+        """The encoder of one modality; see :class:`ComirEncoder`."""
+        network = self.networks[side].to(torch.device(device)).eval()
+        return ComirEncoder(self.card, side, network, torch.device(device), tile)
+
+    def save(self, folder: Path) -> None:
+        """Write the model folder: ``model.json`` and one safetensors file a modality, all or nothing.
+
+        Raises:
+            OutputError: The folder cannot be written.
+        """
+        with atomic_folder(folder) as temporary:
+            write_json(temporary / "model.json", self.card.to_dict())
+            for side, network in self.networks.items():
+                weights = {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()}
+                write_arrays(temporary / f"{side}.safetensors", weights)
+
+    @classmethod
+    def load(cls, folder: Path) -> "ComirModel":
+        """Read a model folder.
+
+        Raises:
+            ModelError: The folder or a file in it is missing, damaged, foreign, or made by a newer version.
+        """
+        if not (folder / "model.json").is_file():
+            raise ModelError(f"{folder}: not a model folder (it has no model.json); make one with 'modalign train'")
+        try:
+            card = ComirCard.from_dict(read_json(folder / "model.json"))
+            return cls(card, {side: _load(folder, card, side) for side in get_args(Side)})
+        except (FileError, InvalidInputError) as error:
+            raise ModelError(f"{folder}: cannot load this model: {error}") from error
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ModelError(f"{folder}: model.json is incomplete or damaged ({error!r})") from error
+
+
+@dataclass(frozen=True, eq=False)
+class ComirEncoder:
+    """The representation of one modality by its CoMIR network.
+
+    Images whose pixel size is known and differs from that of the training images are brought to it before, and their
+    representation back to the grid of the image afterwards. The result does not depend on the tile size.
+    """
+
+    card: ComirCard
+    side: Side
+    network: nn.Module
+    device: torch.device
+    tile: int | None = None
+
+    def encode(self, image: Image) -> Image:
+        """The latents of an image, float32, on its grid and with its mask.
+
+        Raises:
+            InvalidInputError: The image holds values that are not finite.
+            ModelError: The image has other channels or dimensions than the model, or is plainly of another modality.
+        """
+        image = image.without_alpha()
+        self._check(image)
+        working = _at_pixel_size(image, self.card)
+        scaled = self.card.side(self.side).scaling.apply(working.data)
+        latents = encode_tiled(self.network, scaled, device=self.device, tile=self.tile)  # type: ignore[arg-type]
+        names = tuple(f"latent_{i}" for i in range(len(latents)))
+        encoded = Image(latents, working.grid, names)
+        if working.grid != image.grid:
+            encoded = encoded.resampled(image.grid, identity(image.ndim))
+        return image.with_data(encoded.data, names)
+
+    def _check(self, image: Image) -> None:
+        modality = self.card.side(self.side)
+        if image.ndim != self.card.ndim:
+            raise ModelError(f"the model is for {self.card.ndim}D images; this one is {image.ndim}D")
+        if len(image.data) != len(modality.channels):
+            raise ModelError(
+                f"the {self.side} side of the model ({modality.name}) takes images with {len(modality.channels)} "
+                f"channels ({', '.join(modality.channels)}); this one has {len(image.data)} "
+                f"({', '.join(image.channels)}).{self._swapped(image)}"
+            )
+        if not np.all(np.isfinite(image.data)):
+            raise InvalidInputError("the image holds values that are not finite (NaN or infinite); repair them first")
+        if modality.scaling.distance(image) > FOREIGN_HISTOGRAM:
+            raise ModelError(
+                f"the intensities of this image are unlike the {modality.name} images that the {self.side} side of the "
+                f"model was trained on.{self._swapped(image) or ' Check the modality, bit depth and intensity range.'}"
+            )
+
+    def _swapped(self, image: Image) -> str:
+        """Advice if the image would suit the other side of the model."""
+        other = self.card.side("moving" if self.side == "fixed" else "fixed")
+        fits = len(image.data) == other.scaling.channels and other.scaling.distance(image) < FOREIGN_HISTOGRAM / 2
+        return f" It looks like {other.name}: are the two images swapped?" if fits else ""
+
+
+def _network(card: ComirCard, side: Side) -> nn.Module:
+    modality = card.side(side)
+    return build_network(modality.network, card.ndim, len(modality.channels), card.latent_channels)
+
+
+def _load(folder: Path, card: ComirCard, side: Side) -> nn.Module:
+    network = _network(card, side)
+    weights = {name: torch.from_numpy(array) for name, array in read_arrays(folder / f"{side}.safetensors").items()}
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ModelError(f"{folder}: the weights of the {side} side do not fit the network in model.json") from error
+    return network
+
+
+def _at_pixel_size(image: Image, card: ComirCard) -> Image:
+    """The image at the pixel size of the model, smoothed before it is shrunk."""
+    if "pixel" in (image.grid.unit, card.unit):
+        return image
+    wanted = Grid((1,) * card.ndim, card.pixel_size, unit=card.unit).in_unit(image.grid.unit).spacing
+    ratios = np.array(wanted) / np.array(image.grid.spacing)
+    if np.all(np.abs(ratios - 1) < SAME_PIXEL_SIZE):
+        return image
+    sigma = np.where(ratios > 1, 0.4 * np.sqrt(np.maximum(ratios**2 - 1, 0)), 0)
+    smooth = np.stack([ndimage.gaussian_filter(channel.astype(np.float32), sigma) for channel in image.data])
+    resampled = image.with_data(smooth, image.channels).resampled(image.grid.resized(wanted), identity(image.ndim))
+    return Image(resampled.data, resampled.grid, image.channels)

@@ -1,0 +1,438 @@
+"""Training a CoMIR: two networks learn to give both modalities of a place the same representation.
+
+Source: Pielawski et al., CoMIR: Contrastive Multimodal Image Representation for Registration, NeurIPS 2020.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from modalign.data.augmentation import Augmentation
+from modalign.data.intensity import IntensityScaling
+from modalign.data.pairs import Pair
+from modalign.data.patches import PatchSampler, PatchSource, largest_patch, window_size
+from modalign.errors import InvalidInputError, TrainingError
+from modalign.geometry import GroupElement, axis_rotations
+from modalign.losses import CRITICS, CriticName, activation_decay, chance_level, info_nce
+from modalign.nn import Network, UNetOptions
+from modalign.representation import ComirCard, ComirModel, Modality
+from modalign.training.budget import Budget, learning_rate_factor
+from modalign.training.checkpoint import Checkpoint, State, copied, optimizer_state, restore_optimizer
+from modalign.training.precision import Precision, choose_precision
+from modalign.training.validation import Validation, ValidationOptions, Validator
+
+Batch = tuple[Float[Tensor, "n fixed_channels *spatial"], Float[Tensor, "n moving_channels *spatial"]]
+DEFAULT_MINUTES = 6.0
+NOTHING_LEARNT = 0.9
+"""A loss above this fraction of the chance level means that the networks cannot tell partners from strangers."""
+
+
+@dataclass(frozen=True)
+class ComirOptions:
+    """How a CoMIR is trained."""
+
+    steps: int | None = None
+    """Number of training steps; the result is then the same on every machine of a kind."""
+    minutes: float | None = None
+    """Wall time to train; 6 where no number of steps is given. Where both are, whichever ends first counts."""
+    seed: int = 0
+    """Seed of every random draw."""
+    latent_channels: int = 1
+    """Channels of the representation."""
+    network: Network = field(default_factory=UNetOptions)
+    """The network of each modality."""
+    patch: int = 64
+    """Side of the training patches in pixels; made smaller where the images are too small for it."""
+    batch: int = 16
+    """Patches of each modality in a step, on each device."""
+    critic: CriticName = "mse"
+    """What makes two representations alike."""
+    temperature: float = 0.5
+    """Divides the similarities; small values make the hardest negatives count most."""
+    equivariance: bool = True
+    """Turn the two patches of a pair independently by multiples of 90°, and their representations back."""
+    activation_decay: tuple[float, float] = (1e-4, 1e-4)
+    """Weights of the mean absolute and the mean squared latent in the loss."""
+    learning_rate: float = 2e-3
+    """Largest learning rate, reached after 5 % of the training; it then falls to zero along a cosine."""
+    weight_decay: float = 1e-4
+    """Weight decay of AdamW."""
+    gradient_norm: float = 1.0
+    """Gradients of each network are clipped to this norm."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    """Random changes of the training patches."""
+    validation: ValidationOptions = field(default_factory=ValidationOptions)
+    """How the model is judged while it trains."""
+    precision: Precision = "auto"
+    """Arithmetic; auto takes bfloat16 where the processor has it, float32 elsewhere."""
+    accelerator: str = "auto"
+    """Where to compute: auto, cpu, cuda or mps."""
+    devices: int = 1
+    """Number of devices; the negatives of all of them are shared."""
+    checkpoint_seconds: float = 60.0
+    """How often an unfinished training is saved, where a folder for it is given."""
+
+    def __post_init__(self) -> None:
+        if min(self.latent_channels, self.patch, self.devices) < 1 or self.batch < 2:
+            raise InvalidInputError("patch, latent channels and devices must be at least 1, and the batch at least 2")
+        if not (self.temperature > 0 and self.learning_rate > 0 and self.gradient_norm > 0):
+            raise InvalidInputError("temperature, learning rate and gradient norm must be positive")
+        Budget(self.steps, self._seconds)
+
+    @property
+    def budget(self) -> Budget:
+        """The limit on training."""
+        return Budget(self.steps, self._seconds)
+
+    @property
+    def _seconds(self) -> float | None:
+        minutes = DEFAULT_MINUTES if self.minutes is None and self.steps is None else self.minutes
+        return None if minutes is None else 60 * minutes
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """What training tells while it runs.
+
+    Attributes:
+        step: Steps done.
+        fraction: Used part of the budget, 0 to 1.
+        loss: Running mean of the contrastive loss.
+        chance: The loss at which nothing is learnt.
+        validation: The last validation, if any.
+    """
+
+    step: int
+    fraction: float
+    loss: float
+    chance: float
+    validation: Validation | None
+
+
+@dataclass(frozen=True)
+class TrainedComir:
+    """The outcome of training.
+
+    Attributes:
+        model: The best validated model.
+        validation: How it did.
+        learnt: Whether it learnt anything.
+        message: One plain sentence about that, with advice where it did not.
+    """
+
+    model: ComirModel
+    validation: Validation
+    learnt: bool
+    message: str
+
+
+def fit_comir(
+    pairs: Sequence[Pair],
+    validation_pairs: Sequence[Pair],
+    options: ComirOptions,
+    *,
+    modalities: tuple[str, str] = ("fixed", "moving"),
+    about: Mapping[str, Any] | None = None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    report: Callable[[TrainingProgress], None] = lambda _: None,
+) -> TrainedComir:
+    """Train two networks on aligned pairs.
+
+    Args:
+        pairs: Pairs to train on; one is enough to start.
+        validation_pairs: Pairs to validate on; where empty, the training pairs are used and the card says so.
+        options: See :class:`ComirOptions`.
+        modalities: Names of the two modalities.
+        about: Facts for the card, such as the licence of the data.
+        checkpoint: Folder that holds the state of an unfinished training.
+        resume: Go on from that folder, if it exists.
+        report: Called after every step.
+
+    Raises:
+        TrainingError: There is no pair, the images are too small, or the training to resume was another one.
+        InvalidInputError: The images of a modality have different channels or are constant.
+    """
+    if not pairs:
+        raise TrainingError("there is no pair to train on")
+    trainer = _Trainer(pairs, validation_pairs, options, modalities, checkpoint, report)
+    return trainer.run(resume=resume, about=about or {})
+
+
+class _Networks(nn.Module):
+    """Both networks as one module, with the scaling of their inputs."""
+
+    def __init__(self, model: ComirModel) -> None:
+        super().__init__()
+        self.fixed, self.moving = model.networks["fixed"], model.networks["moving"]
+
+    def forward(self, fixed: Tensor, moving: Tensor) -> tuple[Tensor, Tensor]:
+        return self.fixed(fixed).float(), self.moving(moving).float()
+
+
+class _Trainer:
+    """One training run: what is fixed at its start, and the state that changes with every step."""
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        validation_pairs: Sequence[Pair],
+        options: ComirOptions,
+        modalities: tuple[str, str],
+        checkpoint: Path | None,
+        report: Callable[[TrainingProgress], None],
+    ) -> None:
+        self.options, self.folder, self.report = options, checkpoint, report
+        self.fabric = _fabric(options)
+        torch.manual_seed(options.seed)
+        self.model = ComirModel.untrained(_card(pairs, options, modalities))
+        stride = max(int(network.stride) for network in self.model.networks.values())  # type: ignore[arg-type]
+        self.patch = largest_patch(pairs, options.patch, stride, options.augmentation.largest_scale)
+        self.sampler = _sampler(pairs, self.model.card, self.patch, options.augmentation)
+        self.validator = Validator.draw(validation_pairs or pairs, options.validation, options.seed)
+        self.names = {"pairs": [p.name for p in pairs], "validation_pairs": [p.name for p in validation_pairs]}
+        self.rotations = axis_rotations(self.model.card.ndim)
+        networks = _Networks(self.model)
+        networks.to(memory_format=_memory_format(self.model.card.ndim))  # type: ignore[call-overload]  # stub lacks it
+        optimizer = torch.optim.AdamW(
+            networks.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+        )
+        self.networks, self.optimizer = self.fabric.setup(networks, optimizer)
+        self.step, self.elapsed, self.loss = 0, 0.0, float("nan")
+        self.history: list[dict[str, float]] = []
+        self.best: State = {}
+        self.best_validation: Validation | None = None
+
+    @property
+    def chance(self) -> float:
+        return chance_level(self.options.batch * self.fabric.world_size)
+
+    def run(self, *, resume: bool, about: Mapping[str, Any]) -> TrainedComir:
+        if resume and self.folder and self.folder.is_dir():
+            self._restore()
+        try:
+            self._loop()
+        except KeyboardInterrupt:
+            self._save()
+            raise
+        return self._outcome(about)
+
+    def _loop(self) -> None:
+        started, saved = monotonic() - self.elapsed, monotonic()
+        while (fraction := self._fraction()) < 1:
+            self._train_step(fraction)
+            self.elapsed = monotonic() - started
+            if self._is_time_to_validate(fraction):
+                self._validate()
+                self.elapsed = monotonic() - started
+            if monotonic() - saved > self.options.checkpoint_seconds:
+                self._save()
+                saved = monotonic()
+            latest = self.best_validation
+            self.report(TrainingProgress(self.step, self._fraction(), self.loss, self.chance, latest))
+        if not self.best:
+            self._validate()
+
+    def _fraction(self) -> float:
+        fraction = self.options.budget.fraction(self.step, self.elapsed)
+        if self.fabric.world_size == 1:
+            return fraction
+        return float(self.fabric.broadcast(fraction))  # all devices must stop at the same step
+
+    def _is_time_to_validate(self, before: float) -> bool:
+        times, now = self.options.validation.times, self._fraction()
+        return int(now * times) > int(before * times)
+
+    def _train_step(self, fraction: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.options.learning_rate * learning_rate_factor(fraction)
+        generator = np.random.default_rng([self.options.seed, self.fabric.global_rank, self.step])
+        fixed, moving = self._batch(generator)
+        turns = [self._turns(generator) for _ in range(2)]
+        latents = self.networks(_turned(fixed, turns[0]), _turned(moving, turns[1]))
+        a, b = (_turned(z, [g.inverse() for g in turn]) for z, turn in zip(latents, turns, strict=True))
+        contrast = self._contrast(a, b)
+        decay = sum(
+            weight * activation_decay(a, b, power) for power, weight in enumerate(self.options.activation_decay, 1)
+        )
+        self.optimizer.zero_grad()
+        self.fabric.backward(contrast + decay)
+        for network in (self.networks.module.fixed, self.networks.module.moving):
+            clip_grad_norm_(network.parameters(), self.options.gradient_norm)
+        self.optimizer.step()
+        self._count(float(contrast.detach()))
+
+    def _count(self, loss: float) -> None:
+        if not np.isfinite(loss):
+            raise TrainingError("the loss is no longer a number; train with a smaller learning rate or in float32")
+        self.step += 1
+        forget = max(0.02, 1 / self.step)
+        self.loss = loss if self.step == 1 else (1 - forget) * self.loss + forget * loss
+
+    def _contrast(self, a: Tensor, b: Tensor) -> Tensor:
+        everyone, offset = None, 0
+        if self.fabric.world_size > 1:
+            everyone, offset = (self._gathered(a), self._gathered(b)), len(a) * self.fabric.global_rank
+        critic = CRITICS[self.options.critic]
+        return info_nce(a, b, critic, self.options.temperature, everyone=everyone, offset=offset)
+
+    def _gathered(self, latents: Tensor) -> Tensor:
+        gathered: Any = self.fabric.all_gather(latents, sync_grads=True)
+        everyone: Tensor = gathered.flatten(0, 1)
+        return everyone
+
+    def _batch(self, generator: np.random.Generator) -> Batch:
+        augmentation, device = self.options.augmentation, self.fabric.device
+        windows = self.sampler.draw(self.options.batch, generator)
+        chance = torch.Generator().manual_seed(int(generator.integers(2**62)))
+        on_device = [torch.from_numpy(w).to(device) for w in windows]
+        patches = augmentation.geometry(on_device[0], on_device[1], self.patch, chance)
+        card = self.model.card
+        fixed, moving = (
+            _standardised(augmentation.intensity(unit, chance), modality.scaling)
+            for unit, modality in zip(patches, (card.fixed, card.moving), strict=True)
+        )
+        return fixed, moving
+
+    def _turns(self, generator: np.random.Generator) -> list[GroupElement]:
+        count = len(self.rotations) if self.options.equivariance else 1
+        return [self.rotations[i] for i in generator.integers(count, size=self.options.batch)]
+
+    def _validate(self) -> None:
+        validation = self.validator.judge(self.model, str(self.fabric.device))
+        self.networks.train()
+        self.history.append({"step": self.step, "loss": self.loss, **asdict(validation)})
+        if self.best_validation is None or validation.score >= self.best_validation.score:
+            self.best_validation, self.best = validation, copied(self.networks.module)
+
+    def _identity(self) -> dict[str, Any]:
+        # what may differ between the interrupted run and the one that goes on: where and how often, not what
+        options = asdict(self.options)
+        for name in ("accelerator", "devices", "checkpoint_seconds"):
+            options.pop(name)
+        identity: dict[str, Any] = _plain({**options, **self.names})
+        return identity
+
+    def _save(self) -> None:
+        if self.folder is None or not self.fabric.is_global_zero:
+            return
+        progress = {
+            "step": self.step,
+            "elapsed": self.elapsed,
+            "loss": self.loss,
+            "history": self.history,
+            "best": asdict(self.best_validation) if self.best_validation else None,
+        }
+        state = copied(self.networks.module)
+        Checkpoint(self._identity(), progress, state, self.best, optimizer_state(self.optimizer)).save(self.folder)
+
+    def _restore(self) -> None:
+        assert self.folder is not None  # the caller has looked
+        checkpoint = Checkpoint.load(self.folder, self._identity())
+        progress = checkpoint.progress
+        self.networks.module.load_state_dict(checkpoint.networks)
+        if checkpoint.optimizer:
+            restore_optimizer(self.optimizer, checkpoint.optimizer)
+        self.step, self.elapsed, self.loss = progress["step"], progress["elapsed"], progress["loss"]
+        self.history, self.best = progress["history"], checkpoint.best
+        self.best_validation = Validation(**progress["best"]) if progress["best"] else None
+
+    def _outcome(self, about: Mapping[str, Any]) -> TrainedComir:
+        assert self.best_validation is not None  # the loop validates at least once
+        self.networks.module.load_state_dict(self.best)
+        self.networks.eval()
+        learnt, message = _judgement(self.loss, self.chance, self.best_validation)
+        training = {
+            **about,
+            **self.names,
+            "options": asdict(self.options),
+            "patch": self.patch,
+            "steps": self.step,
+            "seconds": round(self.elapsed, 1),
+            "loss": self.loss,
+            "chance_level": self.chance,
+            "validated_on_training_pairs": not self.names["validation_pairs"],
+            "validation": asdict(self.best_validation),
+            "history": self.history,
+            "learnt": learnt,
+        }
+        card = ComirCard(**{**vars(self.model.card), "training": _plain(training)})
+        return TrainedComir(ComirModel(card, self.model.networks), self.best_validation, learnt, message)
+
+
+def _fabric(options: ComirOptions) -> Fabric:
+    fabric = Fabric(
+        accelerator=options.accelerator,
+        devices=options.devices,
+        strategy="ddp" if options.devices > 1 else "auto",
+    )
+    precision = choose_precision(options.precision, fabric.device.type)
+    fabric = Fabric(
+        accelerator=options.accelerator,
+        devices=options.devices,
+        strategy="ddp" if options.devices > 1 else "auto",
+        precision=precision,  # type: ignore[arg-type]  # auto has been replaced
+    )
+    fabric.launch()
+    return fabric
+
+
+def _card(pairs: Sequence[Pair], options: ComirOptions, names: tuple[str, str]) -> ComirCard:
+    first = pairs[0].fixed
+    fixed, moving = (
+        Modality(name, images[0].channels, IntensityScaling.fit(images), options.network)
+        for name, images in zip(names, ([p.fixed for p in pairs], [p.moving for p in pairs]), strict=True)
+    )
+    return ComirCard(fixed, moving, first.ndim, options.latent_channels, first.grid.spacing, first.grid.unit)
+
+
+def _sampler(pairs: Sequence[Pair], card: ComirCard, patch: int, augmentation: Augmentation) -> PatchSampler:
+    window = window_size(patch, card.ndim, augmentation.largest_scale)
+    fixed, moving = card.fixed.scaling, card.moving.scaling
+    return PatchSampler(tuple(PatchSource.from_pair(pair, fixed, moving, window) for pair in pairs), window)
+
+
+def _standardised(unit: Tensor, scaling: IntensityScaling) -> Tensor:
+    shape = (-1, *(1,) * (unit.ndim - 2))
+    mean, std = (unit.new_tensor(values).reshape(shape) for values in (scaling.mean, scaling.std))
+    return ((unit - mean) / std).contiguous(memory_format=_memory_format(unit.ndim - 2))
+
+
+def _turned(batch: Tensor, turns: Sequence[GroupElement]) -> Tensor:
+    return torch.stack([turn.act(sample) for turn, sample in zip(turns, batch, strict=True)])
+
+
+def _memory_format(ndim: int) -> torch.memory_format:
+    return {2: torch.channels_last, 3: torch.channels_last_3d}[ndim]
+
+
+def _judgement(loss: float, chance: float, validation: Validation) -> tuple[bool, str]:
+    found = f"{validation.success:.0%} of {validation.count} simulated displacements were registered"
+    if loss > NOTHING_LEARNT * chance:
+        return False, (
+            f"Nothing was learnt: the loss {loss:.2f} is at its chance level {chance:.2f}. Check that the pairs are "
+            "aligned pixel on pixel and share structure, or train longer."
+        )
+    if validation.success == 0:
+        return False, (
+            f"The model is of no use for registration yet: {found}. Train longer, or check that the pairs are aligned."
+        )
+    return True, f"The model has learnt: {found}, median error {validation.median_error:.2f} pixels."
+
+
+def _plain(value: Any) -> Any:
+    """The value in the form that JSON gives back."""
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    return value
