@@ -1,6 +1,6 @@
 """The two pictures of a procedural tissue share its structure, and next to nothing of their intensities."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache
 
 import numpy as np
@@ -90,6 +90,16 @@ class TestForm:
         np.testing.assert_array_equal(before.bright_field.data, after.bright_field.data)
         np.testing.assert_array_equal(before.labels.data, after.labels.data)
         assert (before.second_harmonic.data != after.second_harmonic.data).mean() > 0.1
+
+    def test_every_option_has_an_effect(self) -> None:
+        nominal = tissue(0, SMALL)
+        for field in fields(TissueOptions):
+            value = getattr(SMALL, field.name)
+            change = (130, 150) if field.name == "shape" else 1.5 * value
+            other = tissue(0, replace(SMALL, **{field.name: change}))
+            same_stain = np.array_equal(nominal.bright_field.data, other.bright_field.data)
+            same_harmonic = np.array_equal(nominal.second_harmonic.data, other.second_harmonic.data)
+            assert nominal.labels.grid != other.labels.grid or not (same_stain and same_harmonic), field.name
 
     @pytest.mark.parametrize(
         "change",
@@ -217,11 +227,11 @@ class TestBrushes:
     canvas = Canvas((90, 110), 0.5)
 
     def test_a_smooth_field_has_unit_variance_and_a_gaussian_correlation(self) -> None:
-        fields = np.stack([smooth_field(np.random.default_rng(s), self.canvas, 3.0) for s in range(60)])
-        assert fields.mean() == pytest.approx(0, abs=0.1)
-        assert fields.var() == pytest.approx(1, abs=0.1)
+        drawn = np.stack([smooth_field(np.random.default_rng(s), self.canvas, 3.0) for s in range(60)])
+        assert drawn.mean() == pytest.approx(0, abs=0.1)
+        assert drawn.var() == pytest.approx(1, abs=0.1)
         lag = 8  # pixels of half a micrometer; the correlation of filtered white noise is exp(-d² / 4σ²)
-        assert np.mean(fields[..., lag:] * fields[..., :-lag]) == pytest.approx(np.exp(-16 / 36), abs=0.1)
+        assert np.mean(drawn[..., lag:] * drawn[..., :-lag]) == pytest.approx(np.exp(-16 / 36), abs=0.1)
 
     def test_a_ridge_has_the_height_and_width_that_were_asked_for(self) -> None:
         line = np.stack([np.full(81, 40.3), np.arange(10.0, 91.0)], axis=-1)

@@ -93,7 +93,7 @@ def test_points_that_determine_nothing_are_refused(fit, ndim):
     damaged[3, 0] = np.nan
     with pytest.raises(InvalidInputError, match="finite"):
         fit(points, damaged)
-    with pytest.raises((InvalidInputError, TypeError), match="matched|shape|jaxtyping|Type-check"):
+    with pytest.raises((InvalidInputError, TypeError), match=r"matched|Type-check"):
         fit(points, points[:-1])
 
 

@@ -38,8 +38,12 @@ class Augmentation:
         return 1 + self.scale
 
     def geometry(
-        self, fixed: Windows, moving: Windows, patch: int, generator: torch.Generator
-    ) -> tuple[Windows, Windows]:
+        self,
+        fixed: Float[Tensor, "n fixed_channels *window"],
+        moving: Float[Tensor, "n moving_channels *window"],
+        patch: int,
+        generator: torch.Generator,
+    ) -> tuple[Float[Tensor, "n fixed_channels *patch"], Float[Tensor, "n moving_channels *patch"]]:
         """Cut patches out of windows: turned, flipped and scaled, both modalities alike, in one interpolation."""
         count, ndim = len(fixed), fixed.ndim - 2
         matrix = torch.eye(ndim).repeat(count, 1, 1)

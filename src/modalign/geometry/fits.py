@@ -73,5 +73,10 @@ def _check(fixed: Array, moving: Array, needed: int) -> None:
         raise InvalidInputError(f"this fit needs at least {needed} pairs of points, not {len(fixed)}")
     if not (np.all(np.isfinite(fixed)) and np.all(np.isfinite(moving))):
         raise InvalidInputError("points must be finite numbers")
-    if np.allclose(fixed, fixed[0]) or np.allclose(moving, moving[0]):
+    if _in_one_place(fixed) or _in_one_place(moving):
         raise InvalidInputError("all points lie in one place: no transform is determined by them")
+
+
+def _in_one_place(points: Array) -> bool:
+    """Whether the points differ by rounding alone; a small field far from the origin is not one place."""
+    return bool(np.ptp(points, axis=0).max() <= 1e-12 * np.abs(points).max())

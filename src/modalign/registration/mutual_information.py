@@ -20,8 +20,8 @@ PERCENTILES = (0.5, 99.5)
 """Intensities are clipped to these percentiles: a few bright pixels must not use up the bins."""
 SHRINKS = (8, 4, 2, 1)
 """Pixel size of each level, in units of the finest."""
-COARSEST_SIDE = 24
-"""Levels whose shortest side would have fewer pixels are left out."""
+COARSEST_PIXELS = 550
+"""Levels at which the smaller image would have fewer pixels are left out."""
 FIRST_STEP, LAST_STEP = 2.0, 0.005
 """Longest and shortest step of the optimiser, in pixels of the level."""
 RELAXATION = 0.6
@@ -54,7 +54,7 @@ class MutualInformation:
     """Rotations to start from; in 3D about each axis in turn."""
     bins: int = 32
     """Bins of the joint histogram along each axis."""
-    samples: int = 50_000
+    samples: int = 30_000
     """Pixels drawn at random for the histogram of a level; all where there are fewer."""
     max_side: int = 1024
     """Work on at most so many pixels along the longest side."""
@@ -69,8 +69,8 @@ class MutualInformation:
             raise InvalidInputError("start_rotations_degrees needs at least one rotation, such as 0")
         if self.bins < 5:
             raise InvalidInputError(f"bins must be at least 5, not {self.bins}")
-        if self.samples < 1000 or self.max_side < COARSEST_SIDE:
-            raise InvalidInputError(f"samples must be at least 1000 and max_side at least {COARSEST_SIDE}")
+        if self.samples < 1000 or self.max_side < 32:
+            raise InvalidInputError(f"samples must be at least 1000 and max_side at least 32")
 
     def register(self, fixed: Image, moving: Image) -> Registration:
         """Find the rigid transform with the highest mutual information; see :class:`Registrar`."""
@@ -126,8 +126,9 @@ class MutualInformation:
 
 def level_spacings(fixed: Image, moving: Image, finest: float) -> list[float]:
     """Pixel sizes from the coarsest level to the finest."""
-    shortest = min(min(image.grid.extent) for image in (fixed, moving))
-    return [finest * shrink for shrink in SHRINKS if shrink == 1 or shortest / (finest * shrink) >= COARSEST_SIDE]
+    volume = min(math.prod(image.grid.extent) for image in (fixed, moving))
+    shrinks = [n for n in SHRINKS if n == 1 or volume / (finest * n) ** fixed.ndim >= COARSEST_PIXELS]
+    return [finest * shrink for shrink in shrinks]
 
 
 def _transform(fixed: Image, parameters: Sequence[float]) -> Any:

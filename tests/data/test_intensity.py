@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+from modalign.data.intensity import IntensityScaling
+from modalign.errors import InvalidInputError
+from modalign.geometry import Grid
+from modalign.image import Image
+
+
+def image(data: np.ndarray, mask: np.ndarray | None = None) -> Image:
+    return Image(data, Grid(data.shape[1:]), mask=mask)
+
+
+@pytest.fixture
+def even() -> Image:
+    return image(np.random.default_rng(0).integers(30, 220, (3, 64, 48)).astype(np.uint8))
+
+
+@pytest.fixture
+def sparse() -> Image:
+    """Mostly dark with few bright fibres, as SHG."""
+    return image((np.random.default_rng(1).exponential(0.03, (1, 64, 48)) * 4000).astype(np.uint16))
+
+
+def test_training_images_come_out_standardised(even: Image) -> None:
+    scaled = IntensityScaling.fit([even]).apply(even.data)
+    assert scaled.dtype == np.float32
+    np.testing.assert_allclose(scaled.mean(axis=(1, 2)), 0, atol=0.01)
+    np.testing.assert_allclose(scaled.std(axis=(1, 2)), 1, atol=0.01)
+
+
+def test_only_sparse_signals_get_a_logarithm(even: Image, sparse: Image) -> None:
+    assert IntensityScaling.fit([even]).gain == 0
+    assert IntensityScaling.fit([sparse]).gain > 0
+
+
+def test_formula(sparse: Image) -> None:
+    scaling = IntensityScaling.fit([sparse])
+    low, high = np.percentile(sparse.data[0], (0.1, 99.9))
+    v = np.clip((sparse.data[0] - low) / (high - low), 0, 1)
+    expected = np.log(1 + scaling.gain * v) / np.log(1 + scaling.gain)
+    np.testing.assert_allclose(scaling.to_unit(sparse.data)[0], expected, atol=1e-5)
+
+
+def test_intensity_order_is_kept(sparse: Image) -> None:
+    values = np.sort(sparse.data.ravel())[None]
+    assert (np.diff(IntensityScaling.fit([sparse]).to_unit(values)[0]) >= 0).all()
+
+
+def test_invalid_pixels_do_not_count(even: Image) -> None:
+    spoilt, mask = even.data.copy(), np.ones(even.grid.shape, dtype=bool)
+    spoilt[:, :20], mask[:20] = 255, False
+    kept = IntensityScaling.fit([image(spoilt, mask)])
+    assert kept == IntensityScaling.fit([image(even.data[:, 20:])])
+
+
+def test_saved_form_round_trip(even: Image) -> None:
+    scaling = IntensityScaling.fit([even])
+    assert IntensityScaling.from_dict(scaling.to_dict()) == scaling
+
+
+def test_distance_tells_modalities_apart(even: Image, sparse: Image) -> None:
+    scaling = IntensityScaling.fit([even])
+    dark = image((even.data // 12).astype(np.uint8))
+    assert scaling.distance(even) < 0.02
+    assert scaling.distance(dark) > 0.3
+
+
+def test_constant_images_are_refused() -> None:
+    with pytest.raises(InvalidInputError, match="constant"):
+        IntensityScaling.fit([image(np.full((1, 8, 8), 7, dtype=np.uint8))])
+
+
+def test_different_channels_are_refused(even: Image, sparse: Image) -> None:
+    with pytest.raises(InvalidInputError, match=r"\[1, 3\] channels"):
+        IntensityScaling.fit([even, sparse])
