@@ -239,7 +239,7 @@ def test_impossible_transforms_are_refused(make):
 
 
 def test_transforms_compare_and_hash_by_value():
-    a, b = Rigid(((1, 0), (0, 1)), (np.float32(2), 3)), Rigid(((1.0, 0.0), (0.0, 1.0)), (2.0, 3.0))
+    a, b = Rigid(((1, 0), (0, 1)), (np.float64(2), 3)), Rigid(((1.0, 0.0), (0.0, 1.0)), (2.0, 3.0))
     assert a == b
     assert hash(a) == hash(b)
 

@@ -65,6 +65,21 @@ def test_a_file_where_a_folder_should_be(tmp_path, writer):
         pass
 
 
+def test_what_a_link_points_to_is_written(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "a.txt")
+    with atomic_path(tmp_path / "link") as temporary:
+        temporary.write_text("done")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "elsewhere" / "a.txt").read_text() == "done"
+
+
+def test_a_device_is_not_replaced_by_a_file():
+    with pytest.raises(OutputError, match="device"), atomic_path("/dev/null"):
+        pytest.fail("the block must not run")
+    assert Path("/dev/null").is_char_device()
+
+
 def test_a_folder_where_a_file_should_be(tmp_path):
     with pytest.raises(OutputError, match="is a folder"), atomic_path(tmp_path):
         pass

@@ -1,9 +1,11 @@
 """NIfTI, MetaImage and NRRD: the place of a voxel in the world is the one that ITK gives it."""
 
+import struct
+
 import numpy as np
 import pytest
 
-from modalign.errors import UnsupportedFormatError
+from modalign.errors import UnreadableFileError, UnsupportedFormatError
 from modalign.geometry import Grid, as_rows, rotation_matrix
 from modalign.image import Image
 from modalign.io import describe_image, read_image, write_image
@@ -66,6 +68,17 @@ def test_units_in_a_nrrd_header(tmp_path):
     (tmp_path / "a.nrrd").write_bytes(header.encode() + bytes(range(12)))
     grid = read_image(tmp_path / "a.nrrd").grid
     assert grid == Grid((3, 4), (2.0, 0.5), unit="micrometer")
+
+
+def test_sheared_axes_are_refused_with_the_reason(tmp_path, capfd):
+    write_image(tmp_path / "a.nii", Image(np.ones((1, 6, 7, 9), np.uint8), Grid((6, 7, 9), unit="millimeter")))
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    struct.pack_into("<2h", content, 252, 0, 1)  # qform_code, sform_code of the NIfTI-1 header
+    struct.pack_into("<12f", content, 280, *(1, 0.5, 0, 0), *(0, 1, 0, 0), *(0, 0, 1, 0))
+    (tmp_path / "a.nii").write_bytes(content)
+    with pytest.raises(UnreadableFileError, match="not perpendicular"):
+        read_image(tmp_path / "a.nii")
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nrrd"])

@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 
+from modalign.errors import OutputError, UnreadableFileError, UnsupportedFormatError
 from modalign.geometry import Grid
 from modalign.image import Image
 from modalign.io import describe_image, read_image, write_image
@@ -82,8 +83,6 @@ def test_a_progressive_jpeg_with_a_thumbnail_inside(tmp_path):
 
 
 def test_a_jpeg_that_is_cut_anywhere_is_refused(tmp_path):
-    from modalign.errors import UnreadableFileError
-
     whole = saved(tmp_path / "a.jpg", RED_LEFT_GREEN_RIGHT).read_bytes()
     for end in range(4, len(whole) - 1, 37):
         (tmp_path / "a.jpg").write_bytes(whole[:end])
@@ -92,8 +91,6 @@ def test_a_jpeg_that_is_cut_anywhere_is_refused(tmp_path):
 
 
 def test_colours_for_print_are_refused(tmp_path):
-    from modalign.errors import UnsupportedFormatError
-
     PIL.fromarray(RED_LEFT_GREEN_RIGHT).convert("CMYK").save(tmp_path / "a.jpg")
     with pytest.raises(UnsupportedFormatError, match="CMYK"):
         read_image(tmp_path / "a.jpg")
@@ -105,6 +102,11 @@ def test_written_pictures_are_what_other_programs_read(tmp_path):
         write_image(tmp_path / name, image)
         with PIL.open(tmp_path / name) as opened:
             np.testing.assert_array_equal(np.array(opened), RED_LEFT_GREEN_RIGHT)
+
+
+def test_a_picture_too_wide_for_jpeg_is_refused(tmp_path):
+    with pytest.raises(OutputError, match=r"write \.tif"):
+        write_image(tmp_path / "a.jpg", Image(np.zeros((1, 1, 70_000), np.uint8), Grid((1, 70_000))))
 
 
 def test_a_resolution_for_printing_is_no_pixel_size(tmp_path):

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from modalign.losses import CRITICS
+from modalign.losses import CRITICS, standardised
 from torch import Tensor
 
 
@@ -71,3 +71,9 @@ def test_gradients_are_finite_where_latents_are_equal(name: str, latents: tuple[
     CRITICS[name](a, a.detach().clone()).sum().backward()
     assert a.grad is not None
     assert a.grad.isfinite().all()
+
+
+def test_mean_squared_difference_of_standardised_latents_is_their_decorrelation(latents: tuple[Tensor, Tensor]) -> None:
+    a, b = latents
+    mse = -CRITICS["mse"](standardised(a), standardised(b))
+    torch.testing.assert_close(mse, 2 * (1 - CRITICS["correlation"](a, b)), atol=1e-5, rtol=1e-5)

@@ -14,7 +14,7 @@ from modalign.cli.files import read_with_pixel_size
 from modalign.geometry import Grid
 from modalign.geometry.grid import Unit
 from modalign.image import Image
-from modalign.io import read_mask, transform_to_dict, write_image, write_json, write_transform
+from modalign.io import make_folder, read_mask, transform_to_dict, write_image, write_json, write_transform
 from modalign.pipeline import Alignment, Interpolation, align
 from modalign.registration import FftSearch, Method, MutualInformation, Sift, method_to_dict
 from modalign.report import checkerboard, magenta_green, pictures
@@ -79,6 +79,7 @@ def run(arguments: Sequence[str]) -> int:
     encoders, ndim = _encoders(command)
     fixed = _read(command.fixed, command.fixed_mask, command.fixed_pixel_size, command, ndim)
     moving = _read(command.moving, command.moving_mask, command.moving_pixel_size, command, ndim)
+    make_folder(command.out)
     started = perf_counter()
     alignment = align(fixed, moving, command.method, encoders=encoders, interpolation=command.interpolation)
     seconds = perf_counter() - started
@@ -126,7 +127,6 @@ def _write(command: Register, fixed: Image, moving: Image, alignment: Alignment)
         "fixed_representation": command.out / "fixed_representation.png",
         "moving_representation": command.out / "moving_representation.png",
     }
-    command.out.mkdir(parents=True, exist_ok=True)
     for path in (*paths.values(), command.out / "result.json"):
         path.unlink(missing_ok=True)
     written = {"result": command.out / "result.json"}

@@ -12,7 +12,7 @@ import tyro
 from modalign.cli.console import parse, progress
 from modalign.data.pairs import Pair, PairFiles, find_pairs, load_pairs, read_pair_table, split_pairs
 from modalign.errors import InvalidInputError, PairingError
-from modalign.io import image_files
+from modalign.io import check_replaceable, image_files
 from modalign.nn import TiramisuOptions
 from modalign.training import ComirOptions, TrainedComir, TrainingProgress, fit_comir
 
@@ -33,7 +33,7 @@ class Train:
     """Model folder to write."""
     masks: Path | None = None
     """Folder with masks of valid pixels (not 0), with the same file stems."""
-    validation: Path | None = None
+    validation_pairs: Path | None = None
     """CSV file with pairs to validate on, instead of a part of the training pairs."""
     validation_fraction: float = 0.2
     """Part of the pairs kept aside to judge the model and to choose the best one."""
@@ -45,7 +45,7 @@ class Train:
     """The light U-Net, or the large network of the CoMIR paper."""
     resume: bool = False
     """Go on with a training that was interrupted."""
-    options: Annotated[ComirOptions, tyro.conf.OmitArgPrefixes, tyro.conf.AvoidSubcommands] = ComirOptions()
+    options: Annotated[ComirOptions, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = ComirOptions()
     """How to train."""
 
 
@@ -55,8 +55,8 @@ def run(arguments: Sequence[str]) -> int:
     options = command.options
     if command.network == "tiramisu":
         options = replace(options, network=TiramisuOptions())
+    check_replaceable(command.out)
     training, validation = _pairs(command, options.seed)
-    _check_out(command)
     unfinished = command.out.with_name(command.out.name + ".training")
     print(f"training on {len(training)} pairs, validating on {len(validation) or 'the same'}", file=sys.stderr)
     try:
@@ -104,8 +104,8 @@ def _finish(command: Train, outcome: TrainedComir, unfinished: Path) -> int:
 
 def _pairs(command: Train, seed: int) -> tuple[list[Pair], list[Pair]]:
     pairs = load_pairs(_files(command))
-    if command.validation is not None:
-        return pairs, load_pairs(read_pair_table(command.validation))
+    if command.validation_pairs is not None:
+        return pairs, load_pairs(read_pair_table(command.validation_pairs))
     return split_pairs(pairs, command.validation_fraction, seed)
 
 
@@ -124,18 +124,3 @@ def _default_names(command: Train) -> tuple[str, str]:
     if command.moving is None or command.fixed.resolve().name == command.moving.resolve().name:
         return "fixed", "moving"
     return command.fixed.resolve().name, command.moving.resolve().name
-
-
-def _check_out(command: Train) -> None:
-    """Fail before minutes of training are spent, not after."""
-    from modalign.io import atomic_folder
-
-    try:
-        with atomic_folder(command.out):
-            raise _Unused  # noqa: TRY301 - the way out that writes nothing
-    except _Unused:
-        return
-
-
-class _Unused(Exception):  # noqa: N818 - not an error: it leaves the folder as it was
-    """Ends the trial of an output folder without writing anything."""

@@ -31,10 +31,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     with _as_output_error(path):
         if path.is_dir():
             raise IsADirectoryError
-        temporary = _sibling(path)
+        if path.exists() and not path.is_file():
+            raise OutputError(path, "is a device or pipe, where a file is to be written; name another place")
+        final = path.resolve()  # what a link points to is written, and the link stays
+        temporary = _sibling(final)
         try:
             yield temporary
-            os.replace(temporary, path)
+            os.replace(temporary, final)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -53,13 +56,44 @@ def atomic_folder(path: str | Path, *, marker: str = "model.json") -> Iterator[P
     path = Path(path)
     with _as_output_error(path):
         _check_replaceable(path, marker)
-        temporary = _sibling(path)
+        final = path.resolve()
+        temporary = _sibling(final)
         try:
             temporary.mkdir()
             yield temporary
-            _swap(temporary, path)
+            _swap(temporary, final)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def make_folder(path: str | Path) -> Path:
+    """A folder to write into, made with its parents where it does not exist yet.
+
+    Raises:
+        OutputError: The place cannot be written to, or is a file.
+    """
+    path = Path(path)
+    with _as_output_error(path):
+        if path.exists() and not path.is_dir():
+            raise OutputError(path, "is a file, where a folder is to be written; name another place")
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK):
+            raise OutputError(path, "the folder cannot be written to; name another place")
+    return path
+
+
+def check_replaceable(path: str | Path, *, marker: str = "model.json") -> None:
+    """Make sure that :func:`atomic_folder` will be able to write, before work is spent on what it is to hold.
+
+    Raises:
+        OutputError: As :func:`atomic_folder`.
+    """
+    with suppress(_Nothing), atomic_folder(path, marker=marker):
+        raise _Nothing
+
+
+class _Nothing(Exception):  # noqa: N818 - no error: it ends a trial that writes nothing
+    """Ends the trial of a folder."""
 
 
 def read_json(path: str | Path) -> Any:
@@ -123,7 +157,10 @@ def require_file(path: str | Path) -> Path:
 
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Drop what C libraries write to standard error; what went wrong is said by the error that modalign raises."""
+    """Drop what C libraries write to standard error; what went wrong is said by the error that modalign raises.
+
+    Standard error belongs to the whole process, so threads take turns here.
+    """
     with _STDERR:
         try:
             saved = os.dup(2)

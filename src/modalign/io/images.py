@@ -112,7 +112,7 @@ def write_labels(path: str | Path, labels: Labels) -> None:
 
 
 def read_mask(path: str | Path, grid: Grid) -> Bool[Array, "*spatial"]:
-    """Read which pixels of a grid are valid: those where any channel is not zero, and alpha, if there is one, neither.
+    """Read which pixels of a grid are valid: those where a channel is not zero; where there is alpha, that one too.
 
     Raises:
         UnsupportedFormatError: The mask has another shape than the grid. Otherwise as :func:`read_image`.
@@ -181,7 +181,7 @@ def _by_content(path: Path, named: Format) -> Format:
             return form
     if not named.beginnings:  # formats that do not begin alike say themselves what is wrong
         return named
-    raise UnreadableFileError(path, f"is not a {named.name} file, although its name says so")
+    raise UnreadableFileError(path, f"the content is not {named.name}, although the name says so")
 
 
 def _with_plain_type(path: Path, decoded: Decoded) -> Decoded:

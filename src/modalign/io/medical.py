@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from modalign.errors import UnreadableFileError, UnsupportedFormatError
+from modalign.errors import OutputError, UnreadableFileError, UnsupportedFormatError
 from modalign.geometry import Grid, as_rows
 from modalign.geometry.grid import Unit
 from modalign.image import Image
@@ -62,7 +62,7 @@ def write_medical(path: Path, image: Image) -> None:
         try:
             simple_itk().WriteImage(volume, str(temporary), useCompression=True)
         except RuntimeError as error:
-            raise OSError(_reason(error)) from error
+            raise OutputError(path, "ITK could not write it; is the disk full?") from error
 
 
 def _read(path: Path) -> Any:
@@ -139,5 +139,8 @@ def _nifti_size(content: bytes) -> int:
 
 
 def _reason(error: RuntimeError) -> str:
-    """The last line of an ITK error, which is the one that says something."""
-    return str(error).strip().splitlines()[-1].strip().removeprefix("Reason: ")
+    """What an ITK error means, where it says that at all."""
+    last = str(error).strip().splitlines()[-1].strip()
+    if "orthonormal" in str(error):
+        return "its axes are not perpendicular to each other; resample it on a regular grid first"
+    return "ITK finds no complete image in it" if "sitk::ERROR" in last or last.startswith("Reason:") else last

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from modalign.errors import UnreadableFileError, UnsupportedFormatError
+from modalign.errors import OutputError, UnreadableFileError, UnsupportedFormatError
 from modalign.geometry import Grid
 from modalign.image import ALPHA, Image
 from modalign.io.decoded import NAMES, Decoded, upright
@@ -65,7 +65,10 @@ def write_jpeg(path: Path, image: Image) -> None:
     import imagecodecs
 
     _check_picture(path, image, dtypes=("uint8",), most=3)
-    encoded = imagecodecs.jpeg8_encode(_interleaved(image), level=JPEG_QUALITY, subsampling="444")
+    try:
+        encoded = imagecodecs.jpeg8_encode(_interleaved(image), level=JPEG_QUALITY, subsampling="444")
+    except (RuntimeError, ValueError) as error:  # such as more than 65,500 pixels along an axis
+        raise OutputError(path, f"cannot be written as JPEG ({one_line(error)}); write .tif") from error
     with atomic_path(path) as temporary:
         temporary.write_bytes(encoded)
 

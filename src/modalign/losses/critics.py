@@ -19,6 +19,17 @@ Critic: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 CriticName = Literal["mse", "l1", "l2", "cosine", "map-cosine", "correlation"]
 
 
+def standardised(latents: Float[Tensor, "n channels *spatial"]) -> Float[Tensor, "n channels *spatial"]:
+    """Each latent with the mean of every channel removed, and unit variance over all its numbers.
+
+    What is left is what correlation sees: two standardised latents have the mean squared difference ``2·(1 − r)``,
+    where ``r`` is their :func:`correlation`.
+    """
+    centered = latents - latents.flatten(2).mean(2)[..., *(None,) * (latents.ndim - 2)]
+    deviation = centered.flatten(1).square().mean(1).add(1e-8).sqrt()
+    return centered / deviation[:, *(None,) * (latents.ndim - 1)]
+
+
 def negative_mse(
     a: Float[Tensor, "n channels *spatial"], b: Float[Tensor, "m channels *spatial"]
 ) -> Float[Tensor, "n m"]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ AVERAGE_POOL: Mapping[int, type[nn.Module]] = MappingProxyType({2: nn.AvgPool2d,
 CHANNEL_DROPOUT: Mapping[int, type[nn.Module]] = MappingProxyType({2: nn.Dropout2d, 3: nn.Dropout3d})
 
 
+@runtime_checkable
 class DenseNetwork(Protocol):
     """A fully convolutional network with what tiled inference must know about it."""
 

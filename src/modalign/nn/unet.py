@@ -13,9 +13,12 @@ from modalign.nn.layers import AVERAGE_POOL, BatchNorm, conv1, conv3, double
 
 @dataclass(frozen=True)
 class UNetOptions:
-    """A light U-Net with two convolutions a level (after Ronneberger et al., MICCAI 2015)."""
+    """A light U-Net (after Ronneberger et al., MICCAI 2015).
 
-    widths: tuple[int, ...] = (16, 32, 64, 128)
+    Two convolutions a block, but one at full resolution, where most of the time would go and little is gained.
+    """
+
+    widths: tuple[int, ...] = (8, 16, 32, 128)
     """Channels at each resolution level, finest first."""
 
     def __post_init__(self) -> None:
@@ -40,10 +43,13 @@ class UNet(nn.Module):
         levels = len(widths)
         self.stride = 2 ** (levels - 1)
         self.radius = _radius(levels)
-        self.down = nn.ModuleList(
-            _block(ndim, inputs, width) for inputs, width in zip((in_channels, *widths), widths, strict=False)
+        depths = (1, *(2,) * (levels - 1))
+        entering = (in_channels, *widths[:-1])
+        self.down = nn.ModuleList(_block(ndim, *block) for block in zip(entering, widths, depths, strict=True))
+        self.up = nn.ModuleList(
+            _block(ndim, fine + coarse, fine, depth)
+            for (fine, coarse), depth in zip(pairwise(widths), depths, strict=False)
         )
-        self.up = nn.ModuleList(_block(ndim, fine + coarse, fine) for fine, coarse in pairwise(widths))
         self.pool = AVERAGE_POOL[ndim](2)
         self.head = conv1(ndim, widths[0], out_channels)
 
@@ -59,9 +65,9 @@ class UNet(nn.Module):
         return result
 
 
-def _block(ndim: int, inputs: int, outputs: int) -> nn.Sequential:
+def _block(ndim: int, inputs: int, outputs: int, depth: int) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for channels in (inputs, outputs):
+    for channels in (inputs, *(outputs,) * (depth - 1)):
         layers += [
             conv3(ndim, channels, outputs, bias=False, padding_mode="reflect"),
             BatchNorm(outputs),
@@ -71,8 +77,12 @@ def _block(ndim: int, inputs: int, outputs: int) -> nn.Sequential:
 
 
 def _radius(levels: int) -> int:
-    """Reach of the network in pixels: two 3-wide convolutions a block, and the spread of pooling and up-sampling."""
-    reach = 2 << (levels - 1)  # the coarsest block
+    """Reach of the network in pixels: 3-wide convolutions on the way down and up, pooling and up-sampling."""
+    if levels == 1:
+        return 1
+    reach = (2 << (levels - 1)) + 2  # the coarsest block, and one convolution down and one up at full resolution
     for level in range(levels - 1):
-        reach += (4 << level) + (1 << level)  # one block down, one block up, one cell of the coarser grid
+        reach += 1 << level  # one cell of the coarser grid
+    for level in range(1, levels - 1):
+        reach += 4 << level  # two convolutions down and two up
     return reach

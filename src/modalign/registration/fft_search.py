@@ -13,7 +13,7 @@ from modalign.registration import workspace
 from modalign.registration.checks import check_pair
 from modalign.registration.masked_ncc import Correlator, Spectra
 from modalign.registration.refinement import Level, Pose, climbed, refined, warped
-from modalign.registration.registrar import Registration
+from modalign.registration.registrar import Registration, Status
 
 Array = np.ndarray
 
@@ -31,6 +31,15 @@ PEAKS = 3
 """Local maxima kept of each rotation."""
 DISTINCT = 0.1
 """Two poses are distinct if they move the corners apart, on average, by this fraction of the fixed image's width."""
+
+LEAST_SCORE = 0.05
+"""A lower correlation is refused."""
+LEAST_CONTRAST, TRUSTED_CONTRAST = 0.12, 0.25
+"""By how much, as a fraction, the best place must outrank the next best elsewhere: not to be refused; to be trusted.
+
+On photographs, micrographs and collagen images of 160 to 400 pixels, the best of 42 unrelated pairs reached 0.11; of 35
+registrations that came out right, 31 were above 0.25.
+"""
 
 
 @dataclass(frozen=True)
@@ -77,15 +86,16 @@ class FftSearch:
         poses = self._searched(space.fixed, space.moving, coarse)
         if len(poses) == 0:
             return _no_overlap(self)
-        for spacing in finer:
+        best, searched = poses[0], True
+        for spacing in finer or [coarse]:
             level = Level.of(space.fixed, space.moving, spacing)
-            if max(level.fixed_grid.shape) > WINDOW_SIDE:
-                break
-            poses = distinct([climbed(level, pose) for pose in poses], level, max(2, len(poses) // 4))
-        best = poses[0]
-        for spacing in finer[-1:]:
-            best = refined(Level.of(space.fixed, space.moving, spacing), best)
-        return verdict(self, space, best, poses)
+            if searched := max(level.fixed_grid.shape) <= WINDOW_SIDE:
+                climbed_poses = [climbed(level, pose, self.min_overlap) for pose in poses]
+                poses = distinct(climbed_poses, level, max(2, len(poses) // 4))
+            best = poses[0] if searched else refined(level, best)
+        if searched:
+            best = refined(level, best)
+        return result(self, space, best, poses)
 
     def _searched(self, fixed: Image, moving: Image, spacing: float) -> list[Pose]:
         """The best distinct poses among all rotations and whole-pixel shifts, best first."""
@@ -96,7 +106,7 @@ class FftSearch:
     def _swept(self, level: Level, mirrored: bool) -> Iterator[Pose]:
         box = [math.ceil(math.hypot(*level.moving_grid.shape)) + 1] * level.moving_grid.ndim
         grid = level.fixed_grid.centered(box)
-        correlator = Correlator(level.fixed, grid.shape, self.min_overlap * level.area)
+        correlator = Correlator(level.fixed, grid.shape, level.area, self.min_overlap)
         sweep, has_opposites = angles(self.max_rotation_degrees, ANGLE_STEP * level.degrees_a_pixel)
         for degrees in sweep:
             pose = Pose(degrees, mirrored, (0.0,) * grid.ndim)
@@ -149,7 +159,7 @@ def distinct(poses: Sequence[Pose], level: Level, count: int) -> list[Pose]:
     separation = DISTINCT * max(level.fixed_grid.extent)
     kept: list[Pose] = []
     places: list[Array] = []
-    for pose in sorted(poses, key=lambda pose: -pose.score):
+    for pose in sorted(poses, key=lambda pose: -pose.rank):
         place = pose.transform(level.fixed_grid, level.moving_grid).map_points(corners)
         if all(np.linalg.norm(place - other, axis=1).mean() > separation for other in places):
             kept.append(pose)
@@ -159,20 +169,36 @@ def distinct(poses: Sequence[Pose], level: Level, count: int) -> list[Pose]:
     return kept
 
 
-def verdict(method: FftSearch, space: workspace.Workspace, best: Pose, poses: Sequence[Pose]) -> Registration:
-    runner_up = poses[1].score if len(poses) > 1 else 0.0
+def result(method: FftSearch, space: workspace.Workspace, best: Pose, rivals: Sequence[Pose]) -> Registration:
+    """The registration that the best pose stands for, judged against its rivals at the last level they all reached."""
+    runner_up = rivals[1] if len(rivals) > 1 else replace(rivals[0], score=0.0)
     stats = {
         "score": best.score,
-        "runner_up": runner_up,
-        "coarse": poses[0].score,
         "overlap": best.overlap,
-        "rotation_degrees": best.degrees,
+        "runner_up": runner_up.score,
+        "contrast": 1 - max(runner_up.rank, 0.0) / rivals[0].rank if rivals[0].rank > 0 else 0.0,
+        "rotation_degrees": float(best.degrees),
         "mirrored": float(best.mirrored),
-        "candidates": float(len(poses)),
     }
-    transform = space.to_world(best.transform(space.fixed.grid, space.moving.grid))
-    return Registration(method.name, "accepted", transform, ("the best place stands out",), None, stats)
+    status, reasons = verdict(stats["score"], stats["contrast"])
+    transform = best.transform(space.fixed.grid, space.moving.grid)
+    return Registration(
+        method.name, status, None if status == "refused" else space.to_world(transform), reasons, None, stats
+    )
+
+
+def verdict(score: float, contrast: float) -> tuple[Status, tuple[str, ...]]:
+    """Status and reason by the correlation at the best place, and by how far it outranks the next best elsewhere."""
+    if score < LEAST_SCORE:
+        reason = f"the images hardly correlate anywhere ({score:.2f}); use a representation in which they look alike"
+        return "refused", (reason,)
+    if contrast < LEAST_CONTRAST:
+        reason = f"another place fits almost as well (contrast {contrast:.2f}, at least {LEAST_CONTRAST} is needed)"
+        return "refused", (f"{reason}; use a larger field of view, a representation, or limit the rotation",)
+    if contrast < TRUSTED_CONTRAST:
+        return "unsure", (f"another place fits nearly as well (contrast {contrast:.2f}); look at the overlay",)
+    return "accepted", (f"the best place stands out (correlation {score:.2f}, contrast {contrast:.2f})",)
 
 
 def _no_overlap(method: FftSearch) -> Registration:
-    return Registration(method.name, "refused", None, ("no place has enough overlap; lower min_overlap",))
+    return Registration(method.name, "refused", None, ("the images correlate nowhere; lower min_overlap",))

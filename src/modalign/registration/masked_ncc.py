@@ -19,9 +19,9 @@ from scipy import fft
 from modalign.image import Image
 
 Array = np.ndarray
-Stack = Float[Array, "rows *spatial"]
+Stack = Float[Array, "rows ..."]
 """Masked channels, then the sum of their squares, then the mask (0 or 1): ``(channels + 2, *spatial)``, float32."""
-Spectra = Complex[Array, "rows *frequencies"]
+Spectra = Complex[Array, "rows ..."]
 """Half spectra of a stack."""
 
 VARIANCE_FLOOR = 0.1
@@ -41,7 +41,16 @@ def standardised(image: Image) -> Stack:
     means = data.reshape(len(data), -1).sum(1, dtype=np.float64) / count
     data = (data - means.astype(np.float32).reshape(-1, *(1,) * image.ndim)) * mask
     deviation = math.sqrt(sum(float(np.vdot(channel, channel)) for channel in data) / count)
-    return stacked(data / np.float32(max(deviation, np.finfo(np.float32).tiny)), mask)
+    return stacked(data / np.float32(max(deviation, 1e-30)), mask)
+
+
+def rank(score: float, overlap: float) -> float:
+    """What decides between places: the score times the root of the overlap, a fraction of the smaller image.
+
+    The correlation of unrelated images has a standard deviation of one over the root of the overlap, so without this
+    factor the smallest overlap allowed would win by chance.
+    """
+    return score * math.sqrt(max(overlap, 0.0))
 
 
 def stacked(data: Float[Array, "channels *spatial"], mask: Float[Array, "*spatial"]) -> Stack:
@@ -59,9 +68,7 @@ def ncc(fixed: Stack, moving: Stack) -> tuple[float, float]:
     return float(np.vdot(rows_f[:-2], rows_m[:-2]) * scale - offset), float(count)
 
 
-def _normalisation(
-    fixed: Array, moving: Array, squares_f: Array, squares_m: Array, count: Array
-) -> tuple[Array, Array]:
+def _normalisation(fixed: Array, moving: Array, squares_f: Any, squares_m: Any, count: Any) -> tuple[Any, Any]:
     """Factor and offset that turn the sum of products into the correlation; ``fixed`` and ``moving`` sum a channel."""
     area = np.maximum(count, 1)
     floor = VARIANCE_FLOOR * area  # standardised stacks have unit variance
@@ -77,14 +84,17 @@ class Correlator:
     Args:
         fixed: Standardised stack.
         box: Shape of the moving stacks to come.
-        least: Overlaps with fewer pixels than this score −1.
+        area: Valid pixels of the smaller image.
+        min_overlap: Overlaps below this fraction of the area score −1.
         coarsening: Distance between the shifts at which the normalisation is computed; 1 is exact.
     """
 
-    def __init__(self, fixed: Stack, box: tuple[int, ...], least: float, coarsening: int = COARSENING) -> None:
-        self.box, self._least, self._coarsening = box, least, coarsening
+    def __init__(
+        self, fixed: Stack, box: tuple[int, ...], area: float, min_overlap: float, coarsening: int = COARSENING
+    ) -> None:
+        self.box, self._least, self._coarsening = box, min_overlap * area, coarsening
         self._axes = tuple(range(1, fixed.ndim))
-        self._small = _periods(fixed.shape[1:], box, least, coarsening)
+        self._small = _periods(fixed.shape[1:], box, self._least, coarsening)
         self._shape = tuple(n * coarsening for n in self._small)
         self._tents = [_tents(n, coarsening) for n in self._small]
         self._spectra = np.conj(self.spectra(fixed))
@@ -115,16 +125,17 @@ class Correlator:
         return cross * self._spread(scale) - self._spread(offset), count
 
     def peaks(self, spectra: Spectra, number: int) -> list[tuple[float, float, tuple[int, ...]]]:
-        """Score, overlap in pixels and shift of the highest local maxima, highest first."""
+        """Score, overlap in pixels and shift of the highest local maxima of the rank, highest first."""
         scores, count = self.scores(spectra)
+        weights = self._spread(np.sqrt(np.maximum(count, 0)))
+        ranks = scores * weights
         found = []
         for _ in range(number):
-            index = np.unravel_index(int(scores.argmax()), scores.shape)
-            score = float(scores[index])
-            if score <= 0:
+            index = np.unravel_index(int(ranks.argmax()), ranks.shape)
+            if ranks[index] <= 0:
                 break
-            found.append((score, float(count[tuple(k // self._coarsening for k in index)]), self._shift(index)))
-            scores[tuple(slice(max(0, k - PEAK_RADIUS), k + PEAK_RADIUS + 1) for k in index)] = -1
+            found.append((float(scores[index]), float(weights[index]) ** 2, self._shift(index)))
+            ranks[tuple(slice(max(0, k - PEAK_RADIUS), k + PEAK_RADIUS + 1) for k in index)] = -1
         return found
 
     def _shift(self, index: tuple[Any, ...]) -> tuple[int, ...]:

@@ -49,11 +49,12 @@ def method_from_dict(saved: Mapping[str, Any]) -> Method:
     name = saved.get("name")
     if name not in METHODS:
         raise InvalidInputError(f"unknown registration method {name!r}; known are {', '.join(sorted(METHODS))}")
-    kind = METHODS[name]
+    kind: Any = METHODS[name]
     configuration = saved.get("configuration", {})
     known = [field.name for field in fields(kind)]
     unknown = sorted(set(configuration) - set(known))
     if unknown:
         raise InvalidInputError(f"{name} has no option {', '.join(unknown)}; known are {', '.join(known)}")
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in configuration.items()}
-    return kind(**values)
+    method: Method = kind(**values)
+    return method

@@ -1,18 +1,20 @@
 """Mattes mutual information of the intensities, maximised locally from several starts."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Any, ClassVar
 
 import numpy as np
 
 from modalign.errors import InvalidInputError
-from modalign.geometry import Rigid
+from modalign.geometry import Rigid, corner_error
 from modalign.image import Image
 from modalign.registration import workspace
 from modalign.registration.checks import check_pair
-from modalign.registration.registrar import Registration
+from modalign.registration.registrar import Registration, Status
 
 Array = np.ndarray
 
@@ -22,12 +24,23 @@ SHRINKS = (8, 4, 2, 1)
 """Pixel size of each level, in units of the finest."""
 COARSEST_PIXELS = 550
 """Levels at which the smaller image would have fewer pixels are left out."""
+LEAST_BINS = 12
+"""Fewest bins of the joint histogram: small levels have too few pixels to fill more."""
 FIRST_STEP, LAST_STEP = 2.0, 0.005
 """Longest and shortest step of the optimiser, in pixels of the level."""
 RELAXATION = 0.6
 """Steps shrink by this factor where the gradient turns back."""
 ITERATIONS = 150
 """Most steps a level."""
+
+JUDGED_LEVEL = 1
+"""The result is judged by the runs at this level, counted from the coarsest: few are left at the finest."""
+AGREEMENT = 0.03
+"""Runs agree where they take the corners to the same place within this fraction of the width.
+
+Of 24 unrelated pairs, none had two agreeing runs; of 26 registrations that came out right, 24 had."""
+LEAST_INFORMATION = 0.02
+"""Less mutual information, in nats, is refused."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +64,7 @@ class MutualInformation:
     """
 
     start_rotations_degrees: tuple[float, ...] = (-20.0, 0.0, 20.0)
-    """Rotations to start from; in 3D about each axis in turn."""
+    """Rotations to start from, counter-clockwise on the screen; in 3D about each axis in turn."""
     bins: int = 32
     """Bins of the joint histogram along each axis."""
     samples: int = 30_000
@@ -70,7 +83,7 @@ class MutualInformation:
         if self.bins < 5:
             raise InvalidInputError(f"bins must be at least 5, not {self.bins}")
         if self.samples < 1000 or self.max_side < 32:
-            raise InvalidInputError(f"samples must be at least 1000 and max_side at least 32")
+            raise InvalidInputError("samples must be at least 1000 and max_side at least 32")
 
     def register(self, fixed: Image, moving: Image) -> Registration:
         """Find the rigid transform with the highest mutual information; see :class:`Registrar`."""
@@ -78,32 +91,32 @@ class MutualInformation:
         space = workspace.harmonised(*workspace.pictures(fixed, moving))
         finest = workspace.finest_spacing(space.fixed, space.moving, self.max_side)
         history: list[list[Run]] = []
-        runs = self._starts(space.fixed, space.moving)
+        starts = runs = self._starts(space.fixed, space.moving)
         for spacing in level_spacings(space.fixed, space.moving, finest):
-            level = [workspace.isotropic(image, spacing) for image in (space.fixed, space.moving)]
-            runs = sorted((self._climbed(*level, run) for run in runs), key=lambda run: -run.information)
+            fixed, moving = (workspace.isotropic(image, spacing) for image in (space.fixed, space.moving))
+            runs = sorted((self._climbed(fixed, moving, run) for run in runs), key=lambda run: -run.information)
             history.append(runs)
-            runs = runs[: math.ceil(len(runs) / 2)]
-        return verdict(self, space, history)
+            runs = [*runs[: math.ceil(len(runs) / 2)], starts[0]]  # fine texture says nothing at coarse levels
+        return result(self, space, history)
 
     def _starts(self, fixed: Image, moving: Image) -> list[Run]:
         """No rotation where it is asked for, and every other rotation about each axis; the centres on each other."""
         planes = fixed.ndim * (fixed.ndim - 1) // 2
         shift = (moving.grid.center - fixed.grid.center)[::-1]
         angles = [np.zeros(planes)] if 0 in self.start_rotations_degrees else []
-        turns = [np.deg2rad(degrees) for degrees in self.start_rotations_degrees if degrees]
+        # ITK counts (x, y): its positive sense of rotation is the negative one of (y, x)
+        turns = [-np.deg2rad(degrees) for degrees in self.start_rotations_degrees if degrees]
         angles += [turn * axis for axis in np.eye(planes) for turn in turns]
         return [Run(tuple(np.concatenate([angle, shift]).tolist())) for angle in angles]
 
     def _climbed(self, fixed: Image, moving: Image, start: Run) -> Run:
         """The local optimum at one level that a start leads to."""
-        import SimpleITK as sitk
-
+        sitk = _simple_itk()
         transform = _transform(fixed, start.parameters)
         method = sitk.ImageRegistrationMethod()
-        method.SetNumberOfThreads(1)  # the order of sums, and so the last digits, must not depend on the machine's load
-        method.SetMetricAsMattesMutualInformation(self.bins)
-        share = min(1.0, self.samples / math.prod(fixed.grid.shape))
+        pixels = math.prod(fixed.grid.shape)
+        method.SetMetricAsMattesMutualInformation(min(self.bins, max(LEAST_BINS, math.isqrt(pixels) // 2)))
+        share = min(1.0, self.samples / pixels)
         if share < 1:
             method.SetMetricSamplingStrategy(method.RANDOM)
             method.SetMetricSamplingPercentage(share, self.seed + 1)  # ITK takes a seed of 0 for the time of day
@@ -118,10 +131,28 @@ class MutualInformation:
         method.SetInterpolator(sitk.sitkLinear)
         method.SetInitialTransform(transform, inPlace=True)
         try:
-            method.Execute(*(_to_itk(image, _clipped(image)) for image in (fixed, moving)))
+            with _one_thread():
+                method.Execute(*(_to_itk(image, _clipped(image)) for image in (fixed, moving)))
         except RuntimeError:  # ITK raises where the images no longer overlap
             return replace(start, information=0.0)
         return Run(tuple(transform.GetParameters()), -float(method.GetMetricValue()), _as_rigid(transform))
+
+
+def _simple_itk() -> Any:
+    """SimpleITK, which is slow to import and has no types."""
+    return import_module("SimpleITK")
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """ITK on one thread: the order of its sums, and so the last digits, must not depend on the machine's load."""
+    sitk = _simple_itk()
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
 def level_spacings(fixed: Image, moving: Image, finest: float) -> list[float]:
@@ -133,8 +164,7 @@ def level_spacings(fixed: Image, moving: Image, finest: float) -> list[float]:
 
 def _transform(fixed: Image, parameters: Sequence[float]) -> Any:
     """An ITK transform about the centre of the fixed image."""
-    import SimpleITK as sitk
-
+    sitk = _simple_itk()
     transform = {2: sitk.Euler2DTransform, 3: sitk.Euler3DTransform}[fixed.ndim]()
     transform.SetCenter(fixed.grid.center[::-1].tolist())
     transform.SetParameters(list(parameters))
@@ -151,8 +181,7 @@ def _as_rigid(transform: Any) -> Rigid:
 
 
 def _to_itk(image: Image, data: Array) -> Any:
-    import SimpleITK as sitk
-
+    sitk = _simple_itk()
     result = sitk.GetImageFromArray(data)
     result.SetSpacing(image.grid.spacing[::-1])
     result.SetOrigin(image.grid.origin[::-1])
@@ -162,13 +191,31 @@ def _to_itk(image: Image, data: Array) -> Any:
 
 def _clipped(image: Image) -> Array:
     values = image.data[0]
-    return np.clip(values, *np.percentile(values[image.valid], PERCENTILES)).astype(np.float32)
+    low, high = np.percentile(values[image.valid], PERCENTILES)
+    return np.asarray(np.clip(values, low, high), dtype=np.float32)
 
 
-def verdict(method: MutualInformation, space: workspace.Workspace, history: Sequence[Sequence[Run]]) -> Registration:
-    """Status by how many starts led to the same place."""
-    best = history[-1][0]
-    if best.fixed_to_moving is None:
-        return Registration(method.name, "refused", None, ("the images lost each other",))
-    stats = {"information": best.information, "coarse_information": history[0][0].information}
-    return Registration(method.name, "unsure", space.to_world(best.fixed_to_moving), ("x",), None, stats)
+def result(method: MutualInformation, space: workspace.Workspace, history: Sequence[Sequence[Run]]) -> Registration:
+    """The registration that the best run stands for, judged by how many runs were near it at the second level."""
+    best, early = history[-1][0], history[: JUDGED_LEVEL + 1][-1]
+    agreeing = sum(_agree(space.fixed, run, best) for run in early)
+    stats = {"information": best.information, "runs": float(len(early)), "agreeing_runs": float(agreeing)}
+    if best.fixed_to_moving is None or best.information < LEAST_INFORMATION:
+        reason = f"the intensities tell too little about each other ({best.information:.3f} nats)"
+        return Registration(method.name, "refused", None, (f"{reason}; use a representation or SIFT",), None, stats)
+    status, reasons = verdict(agreeing, len(early))
+    return Registration(method.name, status, space.to_world(best.fixed_to_moving), reasons, None, stats)
+
+
+def verdict(agreeing: int, runs: int) -> tuple[Status, tuple[str, ...]]:
+    """Status and reason by how many of the runs came to one place."""
+    counted = f"{agreeing} of {runs} runs led to the same place"
+    if agreeing >= 2 and agreeing > runs / 2:
+        return "accepted", (counted,)
+    return "unsure", (f"{counted}; look at the overlay, or give a start closer to the truth",)
+
+
+def _agree(fixed: Image, run: Run, best: Run) -> bool:
+    if run.fixed_to_moving is None or best.fixed_to_moving is None:
+        return False
+    return corner_error(fixed.grid, run.fixed_to_moving, best.fixed_to_moving) < AGREEMENT * max(fixed.grid.extent)

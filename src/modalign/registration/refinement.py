@@ -1,6 +1,7 @@
 """Poses of a moving image before a fixed one, and how to improve them: by trial in steps, then continuously."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -9,7 +10,7 @@ from scipy import ndimage
 
 from modalign.geometry import Grid, Rigid, rotation_matrix
 from modalign.image import Image
-from modalign.registration.masked_ncc import Stack, ncc, stacked, standardised
+from modalign.registration.masked_ncc import Stack, ncc, rank, stacked, standardised
 from modalign.registration.workspace import isotropic
 
 Array = np.ndarray
@@ -41,6 +42,11 @@ class Pose:
     shift: tuple[float, ...]
     score: float = -1.0
     overlap: float = 0.0
+
+    @property
+    def rank(self) -> float:
+        """What decides between poses, see :func:`modalign.registration.masked_ncc.rank`."""
+        return rank(self.score, self.overlap)
 
     @property
     def rotation(self) -> Float[Array, "ndim ndim"]:
@@ -81,7 +87,7 @@ class Level:
         """Pixel size in world units."""
         return self.fixed_grid.spacing[0]
 
-    @property
+    @cached_property
     def area(self) -> float:
         """Valid pixels of the smaller image."""
         return float(min(self.fixed[-1].sum(), self.moving[-1].sum()))
@@ -118,37 +124,38 @@ def warped(moving: Stack, moving_grid: Grid, fixed_grid: Grid, fixed_to_moving: 
     return stacked(np.stack(data), (mask > 0.999).astype(np.float32))
 
 
-def climbed(level: Level, pose: Pose) -> Pose:
-    """The best pose within reach of whole-pixel steps in shift and rotation."""
+def climbed(level: Level, pose: Pose, min_overlap: float) -> Pose:
+    """The pose of highest rank within reach of whole-pixel steps in shift and rotation, as far as they overlap."""
     best = pose
     for _ in range(CLIMBS):
         start = best
         angles = (0.0, -level.degrees_a_pixel, level.degrees_a_pixel)
-        trials = [_best_shift(level, replace(start, degrees=start.degrees + angle)) for angle in angles]
-        best = max(trials, key=lambda trial: trial.score)
+        trials = [_best_shift(level, replace(start, degrees=start.degrees + angle), min_overlap) for angle in angles]
+        best = max(trials, key=lambda trial: trial.rank)
         if (best.degrees, best.shift) == (start.degrees, start.shift):
             break
     return best
 
 
-def _best_shift(level: Level, pose: Pose) -> Pose:
+def _best_shift(level: Level, pose: Pose, min_overlap: float) -> Pose:
     """The best of a pose and its neighbours one pixel away."""
     stack = level.warped(pose, margin=1)
-    best, still = replace(pose, score=-2.0), (0,) * level.fixed_grid.ndim
+    best, still = replace(pose, score=-2.0, overlap=1.0), (0,) * level.fixed_grid.ndim
     for offset in product((0, -1, 1), repeat=len(still)):
         window = tuple(slice(1 + o, 1 + o + n) for o, n in zip(offset, level.fixed_grid.shape, strict=True))
         score, count = ncc(level.fixed, stack[(slice(None), *window)])
-        if score > best.score:
+        overlap = count / level.area
+        if rank(score, overlap) > best.rank and (overlap >= min_overlap or offset == still):
             moved = level.moved(pose, np.array(offset, dtype=float)) if offset != still else pose
-            best = replace(moved, score=score, overlap=count / level.area)
+            best = replace(moved, score=score, overlap=overlap)
     return best
 
 
 def refined(level: Level, pose: Pose) -> Pose:
     """The pose that maximises the masked correlation, by Gauss–Newton steps from a pose a pixel or two away.
 
-    Source: Evangelidis and Psarakis, IEEE TPAMI 30(10), 2008, equations 15–19, for a rotation and shift composed with the
-    pose, over all channels, with means over the overlap.
+    Source: Evangelidis and Psarakis, IEEE TPAMI 30(10), 2008, equations 15–19, for a rotation and shift composed with
+    the pose, over all channels, with means over the overlap.
     """
     level = replace(level, fixed=_blurred(level.fixed), moving=_blurred(level.moving))
     best = _scored(level, pose)
@@ -174,7 +181,7 @@ def _scored(level: Level, pose: Pose) -> Pose:
 
 
 def _turned(level: Level, pose: Pose, step: Float[Array, " parameters"]) -> Pose:
-    """The pose after a small motion of the fixed frame: pixels along each axis, then pixels at the border by rotation."""
+    """The pose after a small motion of the fixed frame: pixels along each axis, then pixels of turn at the border."""
     moved = level.moved(pose, step[:-1])
     degrees = step[-1] * level.degrees_a_pixel
     return replace(moved, degrees=moved.degrees + (-degrees if pose.mirrored else degrees))
@@ -185,7 +192,7 @@ def _step(level: Level, pose: Pose) -> Float[Array, " parameters"]:
     stack = level.warped(pose)
     mask = ndimage.binary_erosion(stack[-1] > 0, border_value=0) & (level.fixed[-1] > 0)
     spin = _spin(level)[:, mask]
-    grams = sum(_gram(f, g, mask, spin) for f, g in zip(level.fixed[:-2], stack[:-2], strict=True))
+    grams = np.sum([_gram(f, g, mask, spin) for f, g in zip(level.fixed[:-2], stack[:-2], strict=True)], axis=0)
     *_, ff, gg = range(len(grams))
     inverse = np.linalg.pinv(grams[:ff, :ff], hermitian=True)
     by_f, by_g = inverse @ grams[:ff, ff], inverse @ grams[:ff, gg]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -144,8 +145,7 @@ class KeyPoints:
 
 def _key_points(image: Image, options: Sift) -> KeyPoints:
     """SIFT key points whose neighbourhood is valid."""
-    import cv2
-
+    cv2: Any = import_module("cv2")
     strength = {"nfeatures": options.features, "contrastThreshold": options.contrast_threshold}
     detector = cv2.SIFT_create(**strength, enable_precise_upscale=True)  # else key points are off by a quarter pixel
     found, descriptors = detector.detectAndCompute(_as_bytes(image), None)
@@ -199,7 +199,9 @@ def _matches(fixed: Float[Array, "n k"], moving: Float[Array, "m k"], ratio: flo
     return np.column_stack([chosen, nearest[chosen]])
 
 
-def _without_duplicates(fixed: Points, moving: Points) -> tuple[Points, Points]:
+def _without_duplicates(
+    fixed: Points, moving: Points
+) -> tuple[Float[Array, "places ndim"], Float[Array, "places ndim"]]:
     """One match a place: a key point with several orientations must not count several times."""
     _, first = np.unique(np.rint(np.column_stack([fixed, moving])), axis=0, return_index=True)
     order = np.sort(first)
@@ -208,8 +210,7 @@ def _without_duplicates(fixed: Points, moving: Points) -> tuple[Points, Points]:
 
 def _hypothesis(options: Sift, fixed: Points, moving: Points) -> Float[Array, "ndim homogeneous"] | None:
     """A robust transform of pixel indices, to start from."""
-    import cv2
-
+    cv2: Any = import_module("cv2")
     if len(fixed) < LEAST_INLIERS // 2:
         return None
     cv2.setRNGSeed(options.seed)
@@ -235,9 +236,8 @@ def verdict(stats: dict[str, float]) -> tuple[Status, tuple[str, ...]]:
     if min(stats["key_points_fixed"], stats["key_points_moving"]) < LEAST_INLIERS:
         return "refused", (f"too few key points: the images have too little local detail; {ADVICE}",)
     if stats["inliers"] < LEAST_INLIERS:
-        return "refused", (
-            f"only {stats['inliers']:.0f} of {stats['matches']:.0f} matches agree, at least {LEAST_INLIERS} are needed; {ADVICE}",
-        )
+        counted = f"only {stats['inliers']:.0f} of {stats['matches']:.0f} matches agree"
+        return "refused", (f"{counted}, at least {LEAST_INLIERS} are needed; {ADVICE}",)
     doubts = []
     if stats["inliers"] < TRUSTED_INLIERS:
         doubts.append(f"only {stats['inliers']:.0f} matches agree; look at the overlay before using it")

@@ -21,25 +21,31 @@ from modalign.registration import METHODS, Registrar, Registration, register
 
 FIXED_GRIDS = {
     2: Grid((150, 180), (0.9, 0.7), (12.5, -40.0)),
-    3: Grid((36, 44, 48), (1.25, 0.9, 1.0), (12.5, -40.0, 7.0)),
+    3: Grid((28, 38, 36), (1.25, 0.9, 1.0), (12.5, -40.0, 7.0)),
 }
 MOVING_GRIDS = {
     2: Grid((190, 160), (0.7, 0.8), (-3.0, 21.0)),
-    3: Grid((42, 46, 44), (1.1, 1.0, 0.95), (-3.0, 21.0, 4.0)),
+    3: Grid((32, 36, 38), (1.1, 1.0, 0.95), (-3.0, 21.0, 4.0)),
 }
-SCENE_SIDES = {2: 400, 3: 110}
+SCENE_SIDES = {2: 400, 3: 96}
 FEATURE = 2.0
 """Size of the texture in pixels of the scene: the views neither alias nor blur it."""
 
 
-def textured_scene(ndim: int, seed: int = 0) -> Image:
-    """Band-passed noise with sparse bright and dark dots on 0.5-unit pixels about the origin: structure, but no blobs."""
+def textured_scene(ndim: int, seed: int = 0, feature: float = FEATURE) -> Image:
+    """Band-passed noise with sparse bright and dark dots on pixels of 0.5 about the origin: texture everywhere.
+
+    Args:
+        ndim: Number of dimensions.
+        seed: Seed of the noise.
+        feature: Size of the texture in pixels of the scene; methods that climb need it larger to reach further.
+    """
     rng = np.random.default_rng(seed)
     shape = (SCENE_SIDES[ndim],) * ndim
     noise = rng.standard_normal(shape)
-    band = ndimage.gaussian_filter(noise, FEATURE) - ndimage.gaussian_filter(noise, 4 * FEATURE)
-    dots = np.where(rng.random(shape) < 0.02 / FEATURE**ndim, rng.choice([-1.0, 1.0], shape), 0.0)
-    sparse = ndimage.gaussian_filter(dots, 1.5 * FEATURE)
+    band = ndimage.gaussian_filter(noise, feature) - ndimage.gaussian_filter(noise, 4 * feature)
+    dots = np.where(rng.random(shape) < 0.02 / feature**ndim, rng.choice([-1.0, 1.0], shape), 0.0)
+    sparse = ndimage.gaussian_filter(dots, 1.5 * feature)
     data = 100 + 10 * band / band.std() + 15 * sparse / sparse.std()
     half = (np.array(shape) - 1) / 4
     return Image(data[None].astype(np.float32), Grid(shape, (0.5,) * ndim, tuple(-half)))
@@ -69,10 +75,12 @@ def views(scene: Image, fixed: Grid, moving: Grid, fixed_to_moving: Rigid) -> tu
     return seen_fixed, scene.resampled(moving, moving_to_scene, order=3)
 
 
-def known_pair(ndim: int, degrees: float = 5.0, shift: float = 0.03, seed: int = 0) -> tuple[Image, Image, Rigid]:
+def known_pair(
+    ndim: int, degrees: float = 5.0, shift: float = 0.03, seed: int = 0, feature: float = FEATURE
+) -> tuple[Image, Image, Rigid]:
     """Fixed and moving image on different anisotropic grids away from the origin, and the true transform."""
     truth = known_pose(ndim, degrees, shift)
-    fixed, moving = views(textured_scene(ndim, seed), FIXED_GRIDS[ndim], MOVING_GRIDS[ndim], truth)
+    fixed, moving = views(textured_scene(ndim, seed, feature), FIXED_GRIDS[ndim], MOVING_GRIDS[ndim], truth)
     return fixed, moving, truth
 
 
@@ -98,17 +106,20 @@ class RegistrarLaws:
         assert corner_error(fixed, result.fixed_to_moving, truth) < self.tolerance_pixels * max(fixed.spacing)
 
     def test_identical_images_give_the_identity(self, ndim: int) -> None:
+        """An image registered with itself does not move."""
         fixed, *_ = known_pair(ndim)
         result = register(fixed, fixed, self.method)
         self.assert_found(result, fixed.grid, identity(ndim))
         assert isinstance(result.fixed_to_moving, Rigid)
 
     def test_known_poses_are_found_in_world_units(self, ndim: int) -> None:
+        """On anisotropic grids of different pixel size and origin, the corners go where the truth takes them."""
         for seed, (degrees, shift) in enumerate(self.poses):
             fixed, moving, truth = known_pair(ndim, degrees, shift, seed)
             self.assert_found(register(fixed, moving, self.method), fixed.grid, truth)
 
     def test_a_transform_maps_each_world_in_its_own_unit(self, ndim: int) -> None:
+        """Micrometres of the fixed image go to millimetres of the moving one."""
         fixed, moving, truth = known_pair(ndim, *self.poses[0])
         fixed = fixed.with_grid(replace(fixed.grid, unit="micrometer"))
         moving = moving.with_grid(replace(moving.grid, unit="micrometer").in_unit("millimeter"))
@@ -119,6 +130,7 @@ class RegistrarLaws:
         assert off < self.tolerance_pixels * max(fixed.grid.spacing)
 
     def test_a_world_without_a_unit_is_compared_in_pixels(self, ndim: int) -> None:
+        """Where one image has no unit, pixels meet pixels, and the answer is in each image's own world."""
         grid = Grid(FIXED_GRIDS[ndim].shape)
         truth = Rigid.about(grid.center, rotation_matrix(ndim, self.poses[0][0]), np.full(ndim, 1.5))
         scene = textured_scene(ndim)
@@ -130,11 +142,13 @@ class RegistrarLaws:
         assert np.linalg.norm(indices - truth.map_points(grid.corners), axis=1).mean() < self.tolerance_pixels
 
     def test_the_same_seed_gives_the_same_answer(self, ndim: int) -> None:
+        """To the last digit."""
         fixed, moving, _ = known_pair(ndim)
         first, second = (register(fixed, moving, self.method) for _ in range(2))
         assert first == second
 
     def test_inputs_stay_untouched(self, ndim: int) -> None:
+        """Read-only images can be registered, and keep their values."""
         fixed, moving, _ = known_pair(ndim)
         before = [image.data.copy() for image in (fixed, moving)]
         for image in (fixed, moving):
@@ -143,20 +157,23 @@ class RegistrarLaws:
         assert all(np.array_equal(image.data, copy) for image, copy in zip((fixed, moving), before, strict=True))
 
     def test_unrelated_images_are_never_accepted(self, ndim: int) -> None:
-        for seed in range(3):
+        """Two scenes with the same statistics have no place in common."""
+        for seed in range(2):
             fixed, *_ = known_pair(ndim, seed=seed)
             _, moving, _ = known_pair(ndim, seed=seed + 10)
             assert register(fixed, moving, self.method).status != "accepted"
 
     def test_masked_pixels_do_not_count(self, ndim: int) -> None:
+        """Values that are not finite do no harm under the mask."""
         fixed, moving, truth = known_pair(ndim)
         data, mask = fixed.data.copy(), fixed.valid.copy()
         corner = tuple(slice(0, n // 3) for n in fixed.grid.shape)
-        data[(0, *corner)], mask[corner] = np.nan, False
+        data[0][corner], mask[corner] = np.nan, False
         masked = Image(data, fixed.grid, fixed.channels, mask)
         self.assert_found(register(masked, moving, self.method), fixed.grid, truth)
 
     def test_unusable_images_are_named(self, ndim: int) -> None:
+        """The message says which image is broken, and how."""
         fixed, moving, _ = known_pair(ndim)
         broken = moving.data.copy()
         broken.flat[7] = np.nan
@@ -165,7 +182,8 @@ class RegistrarLaws:
         with pytest.raises(InvalidInputError, match="fixed image is constant"):
             register(fixed.with_data(np.full_like(fixed.data, 3)), moving, self.method)
 
-    def test_other_dimensions_are_refused_with_alternatives(self, ndim: int) -> None:
+    def test_other_dimensions_are_refused_with_alternatives(self) -> None:
+        """The message names exactly the methods that would work."""
         for other in {1, 2, 3, 4} - set(self.method.ndims):
             image = Image(np.random.default_rng(0).random((1, *(8,) * other)), Grid((8,) * other))
             with pytest.raises(DimensionError) as caught:
@@ -174,6 +192,7 @@ class RegistrarLaws:
                 assert (name in str(caught.value).partition("Methods")[2]) == (other in kind.ndims)
 
     def test_mixed_dimensions_are_refused(self, ndim: int) -> None:
+        """A plane cannot be registered with a volume."""
         fixed, *_ = known_pair(ndim)
         flat = Image(fixed.data[:, 0], Grid(fixed.grid.shape[1:]))
         with pytest.raises(InvalidInputError, match=f"{ndim}D fixed image"):

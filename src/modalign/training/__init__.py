@@ -1,5 +1,6 @@
 """Training: one options dataclass and one fit function a method."""
 
-from modalign.training.comir import ComirOptions, TrainedComir, TrainingProgress, fit_comir
+from modalign.training.comir import TrainedComir, TrainingProgress, fit_comir
+from modalign.training.options import ComirOptions
 
 __all__ = ["ComirOptions", "TrainedComir", "TrainingProgress", "fit_comir"]

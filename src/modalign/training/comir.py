@@ -4,99 +4,33 @@ Source: Pielawski et al., CoMIR: Contrastive Multimodal Image Representation for
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from modalign.data.augmentation import Augmentation
 from modalign.data.intensity import IntensityScaling
 from modalign.data.pairs import Pair
-from modalign.data.patches import PatchSampler, PatchSource, largest_patch, window_size
-from modalign.errors import InvalidInputError, TrainingError
+from modalign.data.patches import largest_patch
+from modalign.errors import DimensionError, TrainingError
 from modalign.geometry import GroupElement, axis_rotations
-from modalign.losses import CRITICS, CriticName, activation_decay, chance_level, info_nce
-from modalign.nn import Network, UNetOptions
+from modalign.losses import CRITICS, activation_decay, chance_level, info_nce, standardised
 from modalign.representation import ComirCard, ComirModel, Modality
-from modalign.training.budget import Budget, learning_rate_factor
+from modalign.training.batches import BatchSource, memory_format, turned
+from modalign.training.budget import learning_rate_factor
 from modalign.training.checkpoint import Checkpoint, State, copied, optimizer_state, restore_optimizer
-from modalign.training.precision import Precision, choose_precision
-from modalign.training.validation import Validation, ValidationOptions, Validator
+from modalign.training.options import ComirOptions
+from modalign.training.precision import choose_precision
+from modalign.training.validation import Validation, Validator
 
-Batch = tuple[Float[Tensor, "n fixed_channels *spatial"], Float[Tensor, "n moving_channels *spatial"]]
-DEFAULT_MINUTES = 6.0
 NOTHING_LEARNT = 0.9
 """A loss above this fraction of the chance level means that the networks cannot tell partners from strangers."""
-
-
-@dataclass(frozen=True)
-class ComirOptions:
-    """How a CoMIR is trained."""
-
-    steps: int | None = None
-    """Number of training steps; the result is then the same on every machine of a kind."""
-    minutes: float | None = None
-    """Wall time to train; 6 where no number of steps is given. Where both are, whichever ends first counts."""
-    seed: int = 0
-    """Seed of every random draw."""
-    latent_channels: int = 1
-    """Channels of the representation."""
-    network: Network = field(default_factory=UNetOptions)
-    """The network of each modality."""
-    patch: int = 64
-    """Side of the training patches in pixels; made smaller where the images are too small for it."""
-    batch: int = 16
-    """Patches of each modality in a step, on each device."""
-    critic: CriticName = "mse"
-    """What makes two representations alike."""
-    temperature: float = 0.5
-    """Divides the similarities; small values make the hardest negatives count most."""
-    equivariance: bool = True
-    """Turn the two patches of a pair independently by multiples of 90°, and their representations back."""
-    activation_decay: tuple[float, float] = (1e-4, 1e-4)
-    """Weights of the mean absolute and the mean squared latent in the loss."""
-    learning_rate: float = 2e-3
-    """Largest learning rate, reached after 5 % of the training; it then falls to zero along a cosine."""
-    weight_decay: float = 1e-4
-    """Weight decay of AdamW."""
-    gradient_norm: float = 1.0
-    """Gradients of each network are clipped to this norm."""
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    """Random changes of the training patches."""
-    validation: ValidationOptions = field(default_factory=ValidationOptions)
-    """How the model is judged while it trains."""
-    precision: Precision = "auto"
-    """Arithmetic; auto takes bfloat16 where the processor has it, float32 elsewhere."""
-    accelerator: str = "auto"
-    """Where to compute: auto, cpu, cuda or mps."""
-    devices: int = 1
-    """Number of devices; the negatives of all of them are shared."""
-    checkpoint_seconds: float = 60.0
-    """How often an unfinished training is saved, where a folder for it is given."""
-
-    def __post_init__(self) -> None:
-        if min(self.latent_channels, self.patch, self.devices) < 1 or self.batch < 2:
-            raise InvalidInputError("patch, latent channels and devices must be at least 1, and the batch at least 2")
-        if not (self.temperature > 0 and self.learning_rate > 0 and self.gradient_norm > 0):
-            raise InvalidInputError("temperature, learning rate and gradient norm must be positive")
-        Budget(self.steps, self._seconds)
-
-    @property
-    def budget(self) -> Budget:
-        """The limit on training."""
-        return Budget(self.steps, self._seconds)
-
-    @property
-    def _seconds(self) -> float | None:
-        minutes = DEFAULT_MINUTES if self.minutes is None and self.steps is None else self.minutes
-        return None if minutes is None else 60 * minutes
 
 
 @dataclass(frozen=True)
@@ -164,6 +98,8 @@ def fit_comir(
     """
     if not pairs:
         raise TrainingError("there is no pair to train on")
+    if pairs[0].fixed.ndim not in Validator.ndims:
+        raise DimensionError("training (its validation)", pairs[0].fixed.ndim)
     trainer = _Trainer(pairs, validation_pairs, options, modalities, checkpoint, report)
     return trainer.run(resume=resume, about=about or {})
 
@@ -197,12 +133,12 @@ class _Trainer:
         self.model = ComirModel.untrained(_card(pairs, options, modalities))
         stride = max(int(network.stride) for network in self.model.networks.values())  # type: ignore[arg-type]
         self.patch = largest_patch(pairs, options.patch, stride, options.augmentation.largest_scale)
-        self.sampler = _sampler(pairs, self.model.card, self.patch, options.augmentation)
+        self.batches = BatchSource.of(pairs, self.model.card, self.patch, options.augmentation)
         self.validator = Validator.draw(validation_pairs or pairs, options.validation, options.seed)
         self.names = {"pairs": [p.name for p in pairs], "validation_pairs": [p.name for p in validation_pairs]}
         self.rotations = axis_rotations(self.model.card.ndim)
         networks = _Networks(self.model)
-        networks.to(memory_format=_memory_format(self.model.card.ndim))  # type: ignore[call-overload]  # stub lacks it
+        networks.to(memory_format=memory_format(self.model.card.ndim))  # type: ignore[call-overload]  # stub lacks it
         optimizer = torch.optim.AdamW(
             networks.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
         )
@@ -256,11 +192,11 @@ class _Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.learning_rate * learning_rate_factor(fraction)
         generator = np.random.default_rng([self.options.seed, self.fabric.global_rank, self.step])
-        fixed, moving = self._batch(generator)
+        fixed, moving = self.batches.draw(self.options.batch, generator, self.fabric.device)
         turns = [self._turns(generator) for _ in range(2)]
-        latents = self.networks(_turned(fixed, turns[0]), _turned(moving, turns[1]))
-        a, b = (_turned(z, [g.inverse() for g in turn]) for z, turn in zip(latents, turns, strict=True))
-        contrast = self._contrast(a, b)
+        latents = self.networks(turned(fixed, turns[0]), turned(moving, turns[1]))
+        a, b = (turned(z, [g.inverse() for g in turn]) for z, turn in zip(latents, turns, strict=True))
+        contrast = self._contrast(*((standardised(a), standardised(b)) if self.options.standardise else (a, b)))
         decay = sum(
             weight * activation_decay(a, b, power) for power, weight in enumerate(self.options.activation_decay, 1)
         )
@@ -289,19 +225,6 @@ class _Trainer:
         gathered: Any = self.fabric.all_gather(latents, sync_grads=True)
         everyone: Tensor = gathered.flatten(0, 1)
         return everyone
-
-    def _batch(self, generator: np.random.Generator) -> Batch:
-        augmentation, device = self.options.augmentation, self.fabric.device
-        windows = self.sampler.draw(self.options.batch, generator)
-        chance = torch.Generator().manual_seed(int(generator.integers(2**62)))
-        on_device = [torch.from_numpy(w).to(device) for w in windows]
-        patches = augmentation.geometry(on_device[0], on_device[1], self.patch, chance)
-        card = self.model.card
-        fixed, moving = (
-            _standardised(augmentation.intensity(unit, chance), modality.scaling)
-            for unit, modality in zip(patches, (card.fixed, card.moving), strict=True)
-        )
-        return fixed, moving
 
     def _turns(self, generator: np.random.Generator) -> list[GroupElement]:
         count = len(self.rotations) if self.options.equivariance else 1
@@ -395,26 +318,6 @@ def _card(pairs: Sequence[Pair], options: ComirOptions, names: tuple[str, str]) 
     return ComirCard(fixed, moving, first.ndim, options.latent_channels, first.grid.spacing, first.grid.unit)
 
 
-def _sampler(pairs: Sequence[Pair], card: ComirCard, patch: int, augmentation: Augmentation) -> PatchSampler:
-    window = window_size(patch, card.ndim, augmentation.largest_scale)
-    fixed, moving = card.fixed.scaling, card.moving.scaling
-    return PatchSampler(tuple(PatchSource.from_pair(pair, fixed, moving, window) for pair in pairs), window)
-
-
-def _standardised(unit: Tensor, scaling: IntensityScaling) -> Tensor:
-    shape = (-1, *(1,) * (unit.ndim - 2))
-    mean, std = (unit.new_tensor(values).reshape(shape) for values in (scaling.mean, scaling.std))
-    return ((unit - mean) / std).contiguous(memory_format=_memory_format(unit.ndim - 2))
-
-
-def _turned(batch: Tensor, turns: Sequence[GroupElement]) -> Tensor:
-    return torch.stack([turn.act(sample) for turn, sample in zip(turns, batch, strict=True)])
-
-
-def _memory_format(ndim: int) -> torch.memory_format:
-    return {2: torch.channels_last, 3: torch.channels_last_3d}[ndim]
-
-
 def _judgement(loss: float, chance: float, validation: Validation) -> tuple[bool, str]:
     found = f"{validation.success:.0%} of {validation.count} simulated displacements were registered"
     if loss > NOTHING_LEARNT * chance:
@@ -426,7 +329,8 @@ def _judgement(loss: float, chance: float, validation: Validation) -> tuple[bool
         return False, (
             f"The model is of no use for registration yet: {found}. Train longer, or check that the pairs are aligned."
         )
-    return True, f"The model has learnt: {found}, median error {validation.median_error:.2f} pixels."
+    median = "" if validation.median_error is None else f", median error {validation.median_error:.2f} pixels"
+    return True, f"The model has learnt: {found}{median}."
 
 
 def _plain(value: Any) -> Any:

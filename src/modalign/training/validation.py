@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -39,23 +40,25 @@ class Validation:
 
     Attributes:
         success: Fraction of displaced pairs registered to within 2 % of the patch width.
-        median_error: Median mean corner error in pixels; infinite where most were refused.
+        median_error: Median mean corner error in pixels; ``None`` where most were refused.
         count: Number of displaced pairs.
     """
 
     success: float
-    median_error: float
+    median_error: float | None
     count: int
 
     @property
     def score(self) -> tuple[float, float]:
         """What the best model has most of: success, then accuracy."""
-        return self.success, -self.median_error
+        return self.success, float("-inf") if self.median_error is None else -self.median_error
 
 
 @dataclass(frozen=True)
 class Validator:
     """Displaced views of the validation pairs, drawn once, and the search that must find them."""
+
+    ndims: ClassVar[frozenset[int]] = FftSearch.ndims
 
     views: tuple[DisplacedPair, ...]
     engine: FftSearch = field(default_factory=FftSearch)
@@ -87,4 +90,5 @@ class Validator:
             errors.append(corner_error(grid, found, view.fixed_to_moving) / pixel if found else float("inf"))
             widths.append(float(np.mean(grid.shape)))
         success = np.mean(np.array(errors) <= SUCCESS * np.array(widths))
-        return Validation(float(success), float(np.median(errors)), len(errors))
+        median = float(np.median(errors))
+        return Validation(float(success), median if np.isfinite(median) else None, len(errors))

@@ -1,0 +1,70 @@
+"""Training batches: windows cut from pairs, augmented, standardised, and turned."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from modalign.data.augmentation import Augmentation
+from modalign.data.intensity import IntensityScaling
+from modalign.data.pairs import Pair
+from modalign.data.patches import PatchSampler, PatchSource, window_size
+from modalign.geometry import GroupElement
+from modalign.representation import ComirCard
+
+Batch = tuple[Float[Tensor, "n fixed_channels *spatial"], Float[Tensor, "n moving_channels *spatial"]]
+
+
+@dataclass(frozen=True)
+class BatchSource:
+    """Draws batches of augmented patches, ready for the networks; the same generator, the same batch.
+
+    Attributes:
+        sampler: Cuts windows from the pairs.
+        scalings: How the intensities of the fixed and of the moving modality are standardised.
+        augmentation: Random changes of the patches.
+        patch: Side of a patch in pixels.
+    """
+
+    sampler: PatchSampler
+    scalings: tuple[IntensityScaling, IntensityScaling]
+    augmentation: Augmentation
+    patch: int
+
+    @classmethod
+    def of(cls, pairs: Sequence[Pair], card: ComirCard, patch: int, augmentation: Augmentation) -> "BatchSource":
+        """The source for some pairs, scaled as the card says."""
+        window = window_size(patch, card.ndim, augmentation.largest_scale)
+        scalings = card.fixed.scaling, card.moving.scaling
+        sources = tuple(PatchSource.from_pair(pair, *scalings, window) for pair in pairs)
+        return cls(PatchSampler(sources, window), scalings, augmentation, patch)
+
+    def draw(self, count: int, generator: np.random.Generator, device: torch.device) -> Batch:
+        """Aligned patches of both modalities, on a device."""
+        windows = [torch.from_numpy(w).to(device) for w in self.sampler.draw(count, generator)]
+        chance = torch.Generator().manual_seed(int(generator.integers(2**62)))
+        patches = self.augmentation.geometry(windows[0], windows[1], self.patch, chance)
+        fixed, moving = (
+            _standardised(self.augmentation.intensity(unit, chance), scaling)
+            for unit, scaling in zip(patches, self.scalings, strict=True)
+        )
+        return fixed, moving
+
+
+def turned(batch: Tensor, turns: Sequence[GroupElement]) -> Tensor:
+    """Every sample of a batch ``(n, channels, *spatial)`` under its own rotation of the grid."""
+    return torch.stack([turn.act(sample) for turn, sample in zip(turns, batch, strict=True)])
+
+
+def memory_format(ndim: int) -> torch.memory_format:
+    """Channels last: the layout in which convolutions are fastest."""
+    return {2: torch.channels_last, 3: torch.channels_last_3d}[ndim]
+
+
+def _standardised(unit: Tensor, scaling: IntensityScaling) -> Tensor:
+    shape = (-1, *(1,) * (unit.ndim - 2))
+    mean, std = (unit.new_tensor(values).reshape(shape) for values in (scaling.mean, scaling.std))
+    return ((unit - mean) / std).contiguous(memory_format=memory_format(unit.ndim - 2))

@@ -1,0 +1,78 @@
+"""The options of training a CoMIR."""
+
+from dataclasses import dataclass, field
+
+from modalign.data.augmentation import Augmentation
+from modalign.errors import InvalidInputError
+from modalign.losses import CriticName
+from modalign.nn import Network, UNetOptions
+from modalign.training.budget import Budget
+from modalign.training.precision import Precision
+from modalign.training.validation import ValidationOptions
+
+DEFAULT_MINUTES = 6.0
+
+
+@dataclass(frozen=True)
+class ComirOptions:
+    """How a CoMIR is trained."""
+
+    steps: int | None = None
+    """Number of training steps; the result is then the same on every machine of a kind."""
+    minutes: float | None = None
+    """Wall time to train; 6 where no number of steps is given. Where both are, whichever ends first counts."""
+    seed: int = 0
+    """Seed of every random draw."""
+    latent_channels: int = 1
+    """Channels of the representation."""
+    network: Network = field(default_factory=UNetOptions)
+    """The network of each modality."""
+    patch: int = 64
+    """Side of the training patches in pixels; made smaller where the images are too small for it."""
+    batch: int = 16
+    """Patches of each modality in a step, on each device."""
+    critic: CriticName = "mse"
+    """What makes two representations alike."""
+    standardise: bool = True
+    """Compare latents at zero mean and unit variance, as correlation does; learns several times faster."""
+    temperature: float = 0.2
+    """Divides the similarities; small values make the hardest negatives count most."""
+    equivariance: bool = True
+    """Turn the two patches of a pair independently by multiples of 90°, and their representations back."""
+    activation_decay: tuple[float, float] = (1e-4, 1e-4)
+    """Weights of the mean absolute and the mean squared latent in the loss."""
+    learning_rate: float = 2e-3
+    """Largest learning rate, reached after 5 % of the training; it then falls to zero along a cosine."""
+    weight_decay: float = 1e-4
+    """Weight decay of AdamW."""
+    gradient_norm: float = 1.0
+    """Gradients of each network are clipped to this norm."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    """Random changes of the training patches."""
+    validation: ValidationOptions = field(default_factory=ValidationOptions)
+    """How the model is judged while it trains."""
+    precision: Precision = "auto"
+    """Arithmetic; auto takes bfloat16 where the processor has it, float32 elsewhere."""
+    accelerator: str = "auto"
+    """Where to compute: auto, cpu, cuda or mps."""
+    devices: int = 1
+    """Number of devices; the negatives of all of them are shared."""
+    checkpoint_seconds: float = 60.0
+    """How often an unfinished training is saved, where a folder for it is given."""
+
+    def __post_init__(self) -> None:
+        if min(self.latent_channels, self.patch, self.devices) < 1 or self.batch < 2:
+            raise InvalidInputError("patch, latent channels and devices must be at least 1, and the batch at least 2")
+        if not (self.temperature > 0 and self.learning_rate > 0 and self.gradient_norm > 0):
+            raise InvalidInputError("temperature, learning rate and gradient norm must be positive")
+        Budget(self.steps, self._seconds)
+
+    @property
+    def budget(self) -> Budget:
+        """The limit on training."""
+        return Budget(self.steps, self._seconds)
+
+    @property
+    def _seconds(self) -> float | None:
+        minutes = DEFAULT_MINUTES if self.minutes is None and self.steps is None else self.minutes
+        return None if minutes is None else 60 * minutes

@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+import torch
+from modalign.nn import Network, TiramisuOptions, UNetOptions
+from modalign.representation.tiling import encode_tiled
+
+CPU = torch.device("cpu")
+SMALL = [UNetOptions((4, 6, 8)), TiramisuOptions(4, 2, (1, 1), 1, (1, 1))]
+
+
+@pytest.mark.parametrize("shape", [(61, 90), (23, 30, 26)])
+@pytest.mark.parametrize("options", SMALL, ids=["unet", "tiramisu"])
+def test_result_does_not_depend_on_the_tile_size(options: Network, shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    network = options.build(len(shape), 2, 3).eval()
+    data = np.random.default_rng(0).standard_normal((2, *shape), dtype=np.float32)
+    whole = encode_tiled(network, data, device=CPU, tile=128)
+    for tile in (8, 20):
+        np.testing.assert_allclose(encode_tiled(network, data, device=CPU, tile=tile), whole, atol=1e-5)
+
+
+def test_inside_it_is_the_network_on_the_plain_image() -> None:
+    network = UNetOptions((4, 6)).build(2, 1, 1).eval()
+    data = np.random.default_rng(0).standard_normal((1, 96, 96), dtype=np.float32)
+    with torch.inference_mode():
+        plain = network(torch.from_numpy(data)[None])[0].numpy()
+    inner = (slice(None), *(slice(network.radius, -network.radius),) * 2)
+    np.testing.assert_allclose(encode_tiled(network, data, device=CPU)[inner], plain[inner], atol=1e-5)
+
+
+def test_borders_are_reflected() -> None:
+    network = UNetOptions((4, 6)).build(2, 1, 1).eval()
+    data = np.random.default_rng(0).standard_normal((1, 40, 40), dtype=np.float32)
+    mirrored = np.pad(data, [(0, 0), (16, 16), (16, 16)], mode="reflect")
+    inner = encode_tiled(network, mirrored, device=CPU)[:, 16:-16, 16:-16]
+    np.testing.assert_allclose(encode_tiled(network, data, device=CPU), inner, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 50), (1, 7)])
+def test_tiny_images_work(shape: tuple[int, ...]) -> None:
+    network = UNetOptions((4, 6, 8)).build(2, 1, 2).eval()
+    latents = encode_tiled(network, np.ones((1, *shape), dtype=np.float32), device=CPU)
+    assert latents.shape == (2, *shape)
+    assert np.isfinite(latents).all()
