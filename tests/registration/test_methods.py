@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from modalign.errors import InvalidInputError
+from modalign.errors import DimensionError, InvalidInputError
 from modalign.geometry import Grid
 from modalign.image import Image
 from modalign.registration import METHODS, FftSearch, MutualInformation, Sift, method_from_dict, method_to_dict
@@ -84,3 +84,9 @@ def test_pictures_of_representations_share_one_projection():
 def test_gray_of_a_photograph_is_its_luminance():
     red = Image(np.stack([np.full((8, 8), 100, np.uint8), *np.zeros((2, 8, 8), np.uint8)]), Grid((8, 8)))
     np.testing.assert_allclose(gray(red).data, 29.9, rtol=1e-5)
+
+
+def test_a_method_called_directly_refuses_other_dimensions_too():
+    volume = Image(np.random.default_rng(0).random((1, 8, 8, 8)), Grid((8, 8, 8)))
+    with pytest.raises(DimensionError, match="METHODS"):
+        FftSearch().register(volume, volume)

@@ -1,5 +1,7 @@
 """What every registration method asks of a pair of images before it starts."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Shaped
 
@@ -11,26 +13,30 @@ LEAST_SIDE = 8
 """Pixels along the shortest axis: below this no method has anything to hold on to."""
 
 
+def check_dimensions(
+    method: Registrar, fixed: Image, moving: Image, alternatives: Sequence[str] = ("see modalign.registration.METHODS",)
+) -> None:
+    """Refuse images of different dimensions, or of dimensions in which a method does not exist.
+
+    A method does not know the others, so its own answer can only point to their list.
+    """
+    if fixed.ndim != moving.ndim:
+        raise InvalidInputError(f"a {fixed.ndim}D fixed image cannot be registered with a {moving.ndim}D moving image")
+    if fixed.ndim not in method.ndims:
+        raise DimensionError(method.name, fixed.ndim, alternatives)
+
+
 def check_pair(method: Registrar, fixed: Image, moving: Image) -> None:
-    """Refuse images that a method cannot register.
+    """Refuse images that a method cannot register; the first thing every method does.
 
     Raises:
         DimensionError: The method does not exist for the number of dimensions of the images.
         InvalidInputError: The images differ in dimensions, are tiny, empty, constant, complex, or not finite where
             they are valid.
     """
-    if fixed.ndim != moving.ndim:
-        raise InvalidInputError(f"a {fixed.ndim}D fixed image cannot be registered with a {moving.ndim}D moving image")
-    if fixed.ndim not in method.ndims:
-        raise DimensionError(method.name, fixed.ndim, _alternatives(fixed.ndim))
+    check_dimensions(method, fixed, moving)
     for role, image in (("fixed", fixed), ("moving", moving)):
         _check_content(role, image)
-
-
-def _alternatives(ndim: int) -> list[str]:
-    from modalign.registration.methods import METHODS  # the methods import this module
-
-    return [name for name, method in METHODS.items() if ndim in method.ndims]
 
 
 def _check_content(role: str, image: Image) -> None:

@@ -34,11 +34,11 @@ DISTINCT = 0.1
 
 LEAST_SCORE = 0.05
 """A lower correlation is refused."""
-LEAST_CONTRAST, TRUSTED_CONTRAST = 0.12, 0.25
+LEAST_CONTRAST, TRUSTED_CONTRAST = 0.15, 0.25
 """By how much, as a fraction, the best place must outrank the next best elsewhere: not to be refused; to be trusted.
 
-On photographs, micrographs and collagen images of 160 to 400 pixels, the best of 42 unrelated pairs reached 0.11; of 35
-registrations that came out right, 31 were above 0.25.
+On photographs, micrographs and collagen images of 160 to 600 pixels at any rotation, none of 49 unrelated pairs
+exceeded 0.15, and none of 46 pairs registered within 2 % of the width stayed below 0.26.
 """
 
 

@@ -21,13 +21,13 @@ from modalign.registration import METHODS, Registrar, Registration, register
 
 FIXED_GRIDS = {
     2: Grid((150, 180), (0.9, 0.7), (12.5, -40.0)),
-    3: Grid((28, 38, 36), (1.25, 0.9, 1.0), (12.5, -40.0, 7.0)),
+    3: Grid((24, 32, 30), (1.25, 0.9, 1.0), (12.5, -40.0, 7.0)),
 }
 MOVING_GRIDS = {
     2: Grid((190, 160), (0.7, 0.8), (-3.0, 21.0)),
-    3: Grid((32, 36, 38), (1.1, 1.0, 0.95), (-3.0, 21.0, 4.0)),
+    3: Grid((28, 31, 32), (1.1, 1.0, 0.95), (-3.0, 21.0, 4.0)),
 }
-SCENE_SIDES = {2: 400, 3: 96}
+SCENE_SIDES = {2: 400, 3: 84}
 FEATURE = 2.0
 """Size of the texture in pixels of the scene: the views neither alias nor blur it."""
 
@@ -141,19 +141,14 @@ class RegistrarLaws:
         indices = physical.world_to_index(found.map_points(grid.corners))
         assert np.linalg.norm(indices - truth.map_points(grid.corners), axis=1).mean() < self.tolerance_pixels
 
-    def test_the_same_seed_gives_the_same_answer(self, ndim: int) -> None:
-        """To the last digit."""
-        fixed, moving, _ = known_pair(ndim)
-        first, second = (register(fixed, moving, self.method) for _ in range(2))
-        assert first == second
-
-    def test_inputs_stay_untouched(self, ndim: int) -> None:
-        """Read-only images can be registered, and keep their values."""
+    def test_the_same_seed_gives_the_same_answer_and_inputs_stay_untouched(self, ndim: int) -> None:
+        """To the last digit, on read-only images."""
         fixed, moving, _ = known_pair(ndim)
         before = [image.data.copy() for image in (fixed, moving)]
         for image in (fixed, moving):
             image.data.setflags(write=False)
-        register(fixed, moving, self.method)
+        first, second = (register(fixed, moving, self.method) for _ in range(2))
+        assert first == second
         assert all(np.array_equal(image.data, copy) for image, copy in zip((fixed, moving), before, strict=True))
 
     def test_unrelated_images_are_never_accepted(self, ndim: int) -> None:
