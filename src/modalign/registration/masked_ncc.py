@@ -96,7 +96,6 @@ class Correlator:
         self._axes = tuple(range(1, fixed.ndim))
         self._small = _periods(fixed.shape[1:], box, self._least, coarsening)
         self._shape = tuple(n * coarsening for n in self._small)
-        self._tents = [_tents(n, coarsening) for n in self._small]
         self._spectra = np.conj(self.spectra(fixed))
         self._low = self._lowest(self._spectra)
         self._reversal = _reversal(self._shape, box)
@@ -154,9 +153,16 @@ class Correlator:
         return spectra[..., : self._small[-1] // 2 + 1]
 
     def _spread(self, coarse: Float[Array, "*coarse"]) -> Float[Array, "*shifts"]:
-        """Linear interpolation between the coarse shifts, around the period."""
-        for tent in reversed(self._tents):
-            coarse = np.moveaxis(coarse @ tent.T, -1, 0)  # after as many turns as axes, the order is as before
+        """Linear interpolation between the coarse shifts, around the period.
+
+        Elementwise on purpose: matrix products of this size start the threads of BLAS for nothing.
+        """
+        share = np.arange(self._coarsening, dtype=np.float32) / np.float32(self._coarsening)
+        for axis in range(coarse.ndim):
+            lines = np.moveaxis(coarse, axis, -1)
+            here, there = lines[..., None], np.roll(lines, -1, axis=-1)[..., None]
+            fine = (here + (there - here) * share).reshape(*lines.shape[:-1], -1)
+            coarse = np.moveaxis(fine, -1, axis)
         return coarse
 
 
@@ -177,14 +183,3 @@ def _periods(fixed: tuple[int, ...], box: tuple[int, ...], least: float, coarsen
     shortest = [int(least / (math.prod(widths) / width)) for width in widths]
     needed = [n + m - s for n, m, s in zip(fixed, box, shortest, strict=True)]
     return tuple(int(fft.next_fast_len(math.ceil(n / coarsening), real=True)) for n in needed)
-
-
-def _tents(periods: int, coarsening: int) -> Float[Array, "fine coarse"]:
-    """Matrix of periodic linear interpolation from every ``coarsening``-th point to all points."""
-    where = np.arange(periods * coarsening) / coarsening
-    left, share = np.floor(where).astype(int), (where % 1).astype(np.float32)
-    matrix = np.zeros((len(where), periods), dtype=np.float32)
-    rows = np.arange(len(where))
-    matrix[rows, left] += 1 - share
-    matrix[rows, (left + 1) % periods] += share
-    return matrix
