@@ -5,13 +5,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
+
 from modalign.data.intensity import IntensityScaling
 from modalign.data.pairs import Pair
 from modalign.geometry import Grid
 from modalign.image import Image
 from modalign.nn import UNetOptions
 from modalign.representation import ComirCard, ComirModel, Modality
-from scipy import ndimage
 
 
 def textured_pair(seed: int, shape: tuple[int, ...] = (96, 112), name: str = "") -> Pair:

@@ -11,6 +11,7 @@ from modalign.geometry import Rigid, corner_error, rotation_matrix
 from modalign.image import Image
 from modalign.pipeline import Alignment, align
 from modalign.registration import FftSearch, MutualInformation, Registrar
+from modalign.report import magenta_green, pictures
 from modalign.representation import ComirModel
 from modalign.training import ComirOptions, TrainedComir, TrainingProgress, fit_comir
 from modalign.training.validation import ValidationOptions
@@ -97,6 +98,22 @@ class Outcome:
         if self.error is None:
             return self.alignment.registration.status == "refused"
         return self.error <= 0.02 * self.case.fixed.grid.shape[-1]
+
+    def pictures(self) -> dict[str, Image]:
+        """The views, their representations, and these overlaid before and after, under their titles."""
+        fixed, moving = self.alignment.fixed, self.alignment.moving
+        shown = pictures([fixed, moving])
+        images = {
+            "fixed: second harmonic": self.case.fixed,
+            "its representation": shown[0],
+            "representations before": magenta_green(fixed, moving),
+            "moving: bright field": self.case.moving,
+            "its representation ": shown[1],
+        }
+        found = self.alignment.registration.fixed_to_moving
+        if found is not None:
+            images["representations after"] = magenta_green(fixed, moving.resampled(fixed.grid, found))
+        return images
 
 
 def training_pairs(options: DemoOptions) -> Iterator[Pair]:

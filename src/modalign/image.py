@@ -34,7 +34,7 @@ class Image:
     mask: Bool[Array, "*spatial"] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if self.data.ndim < 2 or self.data.shape[1:] != self.grid.shape:
+        if self.data.shape[1:] != self.grid.shape:
             raise InvalidInputError(
                 f"data of shape {self.data.shape} does not lie on a grid of shape {self.grid.shape}"
             )

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from modalign.data.intensity import IntensityScaling
 from modalign.errors import InvalidInputError
 from modalign.geometry import Grid

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
+
 from modalign.data.augmentation import Augmentation
 from modalign.data.intensity import IntensityScaling
 from modalign.data.pairs import Pair
@@ -8,7 +10,6 @@ from modalign.data.patches import PatchSampler, PatchSource, largest_patch, wind
 from modalign.errors import TrainingError
 from modalign.geometry import Grid
 from modalign.image import Image
-from scipy import ndimage
 
 STILL = Augmentation(flip=False, rotate=False, scale=0, gamma=0, contrast=0, mixing=0, blur=0, noise=0)
 

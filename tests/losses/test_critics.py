@@ -1,7 +1,8 @@
 import pytest
 import torch
-from modalign.losses import CRITICS, standardised
 from torch import Tensor
+
+from modalign.losses import CRITICS, standardised
 
 
 def literal_mse(x: Tensor, y: Tensor) -> Tensor:

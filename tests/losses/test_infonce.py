@@ -2,8 +2,9 @@ from math import exp, log
 
 import pytest
 import torch
-from modalign.losses import CRITICS, activation_decay, chance_level, info_nce
 from torch import Tensor
+
+from modalign.losses import CRITICS, activation_decay, chance_level, info_nce
 
 
 def literal_info_nce(a: Tensor, b: Tensor, temperature: float) -> float:

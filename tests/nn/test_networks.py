@@ -1,8 +1,9 @@
 import pytest
 import torch
+from torch import nn
+
 from modalign.errors import InvalidInputError
 from modalign.nn import Network, TiramisuOptions, UNetOptions, network_from_dict, network_to_dict
-from torch import nn
 
 ZURICH = TiramisuOptions(16, 12, (2, 2, 2), 3, (2, 2, 2), 1.0, 0.0)
 SMALL: list[Network] = [UNetOptions((4, 8)), UNetOptions((3, 4, 5)), TiramisuOptions(4, 2, (1, 2), 1, (2, 1))]

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from modalign.data.pairs import Pair
 from modalign.errors import InvalidInputError, ModelError
 from modalign.geometry import Grid

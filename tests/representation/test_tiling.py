@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+
 from modalign.nn import Network, TiramisuOptions, UNetOptions
 from modalign.representation.tiling import encode_tiled
 

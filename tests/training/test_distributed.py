@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor, nn
+
 from modalign.losses import CRITICS, info_nce
 from modalign.nn import UNetOptions
-from torch import Tensor, nn
 
 
 class Twins(nn.Module):

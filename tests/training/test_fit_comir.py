@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from modalign.data.augmentation import Augmentation
 from modalign.data.pairs import Pair
 from modalign.errors import InvalidInputError, TrainingError

@@ -9,9 +9,8 @@ from time import perf_counter
 from modalign import __version__
 from modalign.cli.console import parse, print_table, progress
 from modalign.demo import Case, DemoOptions, Outcome, cases, solve, train, training_pairs
-from modalign.geometry import identity
 from modalign.io import write_image, write_table, write_transform
-from modalign.report import checkerboard, magenta_green, panel, pictures
+from modalign.report import magenta_green, panel
 from modalign.training import TrainedComir
 
 
@@ -81,18 +80,12 @@ def _write(folder: Path, outcome: Outcome) -> None:
     write_image(folder / "moving.tif", case.moving)
     if case.fixed_to_moving is not None:
         write_transform(folder / "truth.json", case.fixed_to_moving, fixed=case.fixed.grid, moving=case.moving.grid)
-    before = case.moving.resampled(case.fixed.grid, identity(2))
-    shown = dict(
-        zip(("representation of fixed", "of moving"), pictures([alignment.fixed, alignment.moving]), strict=True)
-    )
-    images = {"fixed": case.fixed, "moving": case.moving, **shown, "before": magenta_green(case.fixed, before)}
     found = alignment.registration.fixed_to_moving
     if alignment.warped is not None and found is not None:
-        images["after"] = checkerboard(case.fixed, alignment.warped, tiles=4)
         write_image(folder / "aligned.tif", alignment.warped)
         write_image(folder / "overlay.png", magenta_green(case.fixed, alignment.warped))
         write_transform(folder / "transform.json", found, fixed=case.fixed.grid, moving=case.moving.grid)
-    write_image(folder / "panel.png", panel(images))
+    write_image(folder / "panel.png", panel(outcome.pictures(), columns=3))
 
 
 def _row(outcome: Outcome) -> dict[str, str]:

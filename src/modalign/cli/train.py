@@ -65,7 +65,7 @@ def run(arguments: Sequence[str]) -> int:
         if unfinished.is_dir():
             print(f"modalign: stopped; add --resume to go on (state in {unfinished})", file=sys.stderr)
         raise
-    return _finish(command, outcome, unfinished)
+    return _finish(command, outcome, unfinished) if outcome.is_main else 0
 
 
 def _fit(

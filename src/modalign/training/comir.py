@@ -4,7 +4,7 @@ Source: Pielawski et al., CoMIR: Contrastive Multimodal Image Representation for
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -61,12 +61,14 @@ class TrainedComir:
         validation: How it did.
         learnt: Whether it learnt anything.
         message: One plain sentence about that, with advice where it did not.
+        is_main: Whether this process is the one, of several that trained together, to write the model.
     """
 
     model: ComirModel
     validation: Validation
     learnt: bool
     message: str
+    is_main: bool = True
 
 
 def fit_comir(
@@ -288,8 +290,9 @@ class _Trainer:
             "history": self.history,
             "learnt": learnt,
         }
-        card = ComirCard(**{**vars(self.model.card), "training": _plain(training)})
-        return TrainedComir(ComirModel(card, self.model.networks), self.best_validation, learnt, message)
+        card = replace(self.model.card, training=_plain(training))
+        model = ComirModel(card, self.model.networks)
+        return TrainedComir(model, self.best_validation, learnt, message, self.fabric.is_global_zero)
 
 
 def _fabric(options: ComirOptions) -> Fabric:
