@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from modalign.losses import CRITICS, info_nce
 from modalign.nn import UNetOptions
+from modalign.nn.collectives import gathered
 
 
 class Twins(nn.Module):
@@ -37,8 +38,7 @@ def work(fabric: Fabric, folder: str) -> None:
     twins = fabric.setup(Twins())
     rows = slice(3 * fabric.global_rank, 3 * fabric.global_rank + 3)
     a, b = twins(*(part[rows] for part in batch()))
-    everyone = tuple(fabric.all_gather(latents, sync_grads=True).flatten(0, 1) for latents in (a, b))
-    loss = info_nce(a, b, CRITICS["mse"], 0.5, everyone=everyone, offset=rows.start)  # type: ignore[arg-type]
+    loss = info_nce(a, b, CRITICS["mse"], 0.5, everyone=(gathered(a), gathered(b)), offset=rows.start)
     fabric.backward(loss)
     mean_loss = float(fabric.all_reduce(loss.detach(), reduce_op="mean"))
     running = twins.module.a.down[0][1].running_var.numpy()

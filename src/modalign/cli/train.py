@@ -1,10 +1,14 @@
 """``modalign train``."""
 
 import shlex
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Event
+from types import FrameType
 from typing import Annotated, Literal
 
 import tyro
@@ -59,21 +63,29 @@ def run(arguments: Sequence[str]) -> int:
     training, validation = _pairs(command, options.seed)
     unfinished = command.out.with_name(command.out.name + ".training")
     print(f"training on {len(training)} pairs, validating on {len(validation) or 'the same'}", file=sys.stderr)
-    try:
-        outcome = _fit(command, options, training, validation, unfinished)
-    except KeyboardInterrupt:
-        if unfinished.is_dir():
-            print(f"modalign: stopped; add --resume to go on (state in {unfinished})", file=sys.stderr)
-        raise
+    with _stops_between_steps() as stopping:
+        try:
+            outcome = _fit(command, options, training, validation, unfinished, stopping)
+        except KeyboardInterrupt:
+            if unfinished.is_dir():
+                print(f"modalign: stopped; add --resume to go on (state in {unfinished})", file=sys.stderr)
+            raise
     return _finish(command, outcome, unfinished) if outcome.is_main else 0
 
 
 def _fit(
-    command: Train, options: ComirOptions, training: list[Pair], validation: list[Pair], unfinished: Path
+    command: Train,
+    options: ComirOptions,
+    training: list[Pair],
+    validation: list[Pair],
+    unfinished: Path,
+    stopping: Event,
 ) -> TrainedComir:
     with progress("train") as advance:
 
         def report(now: TrainingProgress) -> None:
+            if stopping.is_set():
+                raise KeyboardInterrupt
             judged = f", validation {now.validation.success:.0%}" if now.validation else ""
             advance(now.fraction, f"step {now.step}, loss {now.loss:.3f} (chance {now.chance:.3f}){judged}")
 
@@ -87,6 +99,27 @@ def _fit(
             resume=command.resume,
             report=report,
         )
+
+
+@contextmanager
+def _stops_between_steps() -> Iterator[Event]:
+    """An event that Ctrl-C or a termination sets, so that training stops where its state is whole.
+
+    A second Ctrl-C stops at once.
+    """
+    stopping = Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        stopping.set()
+        signal.signal(signal.SIGINT, previous[signal.SIGINT])
+        print("\nmodalign: stopping after this step", file=sys.stderr, flush=True)
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopping
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _finish(command: Train, outcome: TrainedComir, unfinished: Path) -> int:

@@ -6,9 +6,10 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from modalign.nn.collectives import is_distributed, summed
 
 CONV: Mapping[int, type[nn.Module]] = MappingProxyType({2: nn.Conv2d, 3: nn.Conv3d})
 MAX_POOL: Mapping[int, type[nn.Module]] = MappingProxyType({2: nn.MaxPool2d, 3: nn.MaxPool3d})
@@ -43,13 +44,12 @@ class BatchNorm(_BatchNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``(n, channels, *spatial)``."""
-        if not (self.training and torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1):
+        if not (self.training and is_distributed()):
             normalised: Tensor = super().forward(x)
             return normalised
         axes = (0, *range(2, x.ndim))
         count = x.new_tensor([x.numel() / x.shape[1]], dtype=torch.float32)
-        sums = torch.cat([x.float().sum(axes), x.float().square().sum(axes), count])
-        sums = all_reduce(sums)  # type: ignore[no-untyped-call]  # differentiable, unlike torch.distributed's own
+        sums = summed(torch.cat([x.float().sum(axes), x.float().square().sum(axes), count]))
         total = sums[-1].detach()
         mean, mean_square = sums[:-1].view(2, -1) / total
         variance = mean_square - mean.square()

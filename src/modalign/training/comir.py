@@ -21,6 +21,7 @@ from modalign.data.patches import largest_patch
 from modalign.errors import DimensionError, TrainingError
 from modalign.geometry import GroupElement, axis_rotations
 from modalign.losses import CRITICS, activation_decay, chance_level, info_nce, standardised
+from modalign.nn.collectives import gathered
 from modalign.representation import ComirCard, ComirModel, Modality
 from modalign.training.batches import BatchSource, memory_format, turned
 from modalign.training.budget import learning_rate_factor
@@ -145,7 +146,7 @@ class _Trainer:
             networks.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
         )
         self.networks, self.optimizer = self.fabric.setup(networks, optimizer)
-        self.step, self.elapsed, self.loss = 0, 0.0, float("nan")
+        self.step, self.elapsed, self.loss, self.between_steps = 0, 0.0, float("nan"), True
         self.history: list[dict[str, float]] = []
         self.best: State = {}
         self.best_validation: Validation | None = None
@@ -160,23 +161,27 @@ class _Trainer:
         try:
             self._loop()
         except KeyboardInterrupt:
-            self._save()
+            if self.between_steps:  # else half of a step is in the weights, and the last saved state is the one to keep
+                self._save()
             raise
         return self._outcome(about)
 
     def _loop(self) -> None:
         started, saved = monotonic() - self.elapsed, monotonic()
-        while (fraction := self._fraction()) < 1:
+        fraction = self._fraction()
+        while fraction < 1:
+            self.between_steps = False
             self._train_step(fraction)
             self.elapsed = monotonic() - started
-            if self._is_time_to_validate(fraction):
+            before, fraction = fraction, self._fraction()
+            if self._is_time_to_validate(before, fraction):
                 self._validate()
-                self.elapsed = monotonic() - started
+            self.elapsed, self.between_steps = monotonic() - started, True
             if monotonic() - saved > self.options.checkpoint_seconds:
                 self._save()
                 saved = monotonic()
-            latest = self.best_validation
-            self.report(TrainingProgress(self.step, self._fraction(), self.loss, self.chance, latest))
+            if self.fabric.is_global_zero:
+                self.report(TrainingProgress(self.step, fraction, self.loss, self.chance, self.best_validation))
         if not self.best:
             self._validate()
 
@@ -186,8 +191,8 @@ class _Trainer:
             return fraction
         return float(self.fabric.broadcast(fraction))  # all devices must stop at the same step
 
-    def _is_time_to_validate(self, before: float) -> bool:
-        times, now = self.options.validation.times, self._fraction()
+    def _is_time_to_validate(self, before: float, now: float) -> bool:
+        times = self.options.validation.times
         return int(now * times) > int(before * times)
 
     def _train_step(self, fraction: float) -> None:
@@ -219,14 +224,9 @@ class _Trainer:
     def _contrast(self, a: Tensor, b: Tensor) -> Tensor:
         everyone, offset = None, 0
         if self.fabric.world_size > 1:
-            everyone, offset = (self._gathered(a), self._gathered(b)), len(a) * self.fabric.global_rank
+            everyone, offset = (gathered(a), gathered(b)), len(a) * self.fabric.global_rank
         critic = CRITICS[self.options.critic]
         return info_nce(a, b, critic, self.options.temperature, everyone=everyone, offset=offset)
-
-    def _gathered(self, latents: Tensor) -> Tensor:
-        gathered: Any = self.fabric.all_gather(latents, sync_grads=True)
-        everyone: Tensor = gathered.flatten(0, 1)
-        return everyone
 
     def _turns(self, generator: np.random.Generator) -> list[GroupElement]:
         count = len(self.rotations) if self.options.equivariance else 1
