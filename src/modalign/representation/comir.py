@@ -146,8 +146,18 @@ class ComirModel:
         return cls(card, {side: _network(card, side) for side in get_args(Side)})
 
     def encoder(self, side: Side, *, device: str | torch.device = "cpu", tile: int | None = None) -> "ComirEncoder":
-        """The encoder of one modality; see :class:`ComirEncoder`."""
-        network = self.networks[side].to(torch.device(device)).eval()
+        """The encoder of one modality; see :class:`ComirEncoder`.
+
+        Raises:
+            InvalidInputError: The device does not exist here, or the tile has no pixels.
+        """
+        if tile is not None and tile < 1:
+            raise InvalidInputError(f"a tile needs at least one pixel a side, not {tile}")
+        try:
+            network = self.networks[side].to(torch.device(device)).eval()
+        except (RuntimeError, AssertionError) as error:  # what torch raises for unknown and for absent devices
+            reason = str(error).splitlines()[0]
+            raise InvalidInputError(f"cannot compute on device {device!r} ({reason}); 'cpu' always works") from error
         return ComirEncoder(self.card, side, network, torch.device(device), tile)
 
     def save(self, folder: Path) -> None:

@@ -5,6 +5,7 @@ Source: Pielawski et al., CoMIR: Contrastive Multimodal Image Representation for
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -296,19 +297,15 @@ class _Trainer:
 
 
 def _fabric(options: ComirOptions) -> Fabric:
-    fabric = Fabric(
-        accelerator=options.accelerator,
-        devices=options.devices,
-        strategy="ddp" if options.devices > 1 else "auto",
-    )
-    precision = choose_precision(options.precision, fabric.device.type)
-    fabric = Fabric(
-        accelerator=options.accelerator,
-        devices=options.devices,
-        strategy="ddp" if options.devices > 1 else "auto",
-        precision=precision,  # type: ignore[arg-type]  # auto has been replaced
-    )
-    fabric.launch()
+    strategy = "ddp" if options.devices > 1 else "auto"
+    configured = partial(Fabric, accelerator=options.accelerator, devices=options.devices, strategy=strategy)
+    try:
+        precision: Any = choose_precision(options.precision, configured().device.type)
+        fabric = configured(precision=precision)
+        fabric.launch()
+    except (ValueError, RuntimeError, AttributeError) as error:  # what lightning raises for devices that are not there
+        wanted = f"{options.devices} × {options.accelerator}"
+        raise TrainingError(f"cannot train on {wanted} here ({error}); try --accelerator cpu --devices 1") from error
     return fabric
 
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 import torch
 
-Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+Precision = Literal["auto", "32-true", "bf16-mixed"]
 
 
 def choose_precision(wanted: Precision, device_type: str) -> Precision:
@@ -14,6 +14,9 @@ def choose_precision(wanted: Precision, device_type: str) -> Precision:
     """
     if wanted != "auto":
         return wanted
+    native = False
     if device_type == "cuda":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
-    return "bf16-mixed" if device_type == "cpu" and torch.cpu._is_avx512_bf16_supported() else "32-true"
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device_type == "cpu":
+        native = torch.cpu._is_avx512_bf16_supported()
+    return "bf16-mixed" if native else "32-true"
