@@ -29,6 +29,13 @@ def test_training_images_come_out_standardised(even: Image) -> None:
     np.testing.assert_allclose(scaled.std(axis=(1, 2)), 1, atol=0.01)
 
 
+def test_brighter_images_than_those_of_training_are_not_cut_off(even: Image) -> None:
+    dark = even.with_data((even.data // 2).astype(np.uint8))
+    assert IntensityScaling.fit([dark]).to_unit(even.data).max() < 0.9
+    deep = even.with_data(dark.data.astype(np.uint16) * 16)
+    assert IntensityScaling.fit([deep]).to_unit((deep.data * 1.4).astype(np.uint16)).max() < 1
+
+
 def test_only_sparse_signals_get_a_logarithm(even: Image, sparse: Image) -> None:
     assert IntensityScaling.fit([even]).gain == 0
     assert IntensityScaling.fit([sparse]).gain > 0
@@ -37,6 +44,7 @@ def test_only_sparse_signals_get_a_logarithm(even: Image, sparse: Image) -> None
 def test_formula(sparse: Image) -> None:
     scaling = IntensityScaling.fit([sparse])
     low, high = np.percentile(sparse.data[0], (0.1, 99.9))
+    high += 0.5 * (high - low)
     v = np.clip((sparse.data[0] - low) / (high - low), 0, 1)
     expected = np.log(1 + scaling.gain * v) / np.log(1 + scaling.gain)
     np.testing.assert_allclose(scaling.to_unit(sparse.data)[0], expected, atol=1e-5)

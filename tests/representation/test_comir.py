@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from modalign.data.intensity import IntensityScaling
 from modalign.data.pairs import Pair
 from modalign.errors import InvalidInputError, ModelError
 from modalign.geometry import Grid
@@ -104,8 +105,28 @@ def test_wrong_channels_are_named_and_a_swap_is_noticed(untrained: ComirModel, p
 
 def test_foreign_intensities_are_refused(untrained: ComirModel, pairs: list[Pair]) -> None:
     scaled = pairs[0].fixed.with_data((pairs[0].fixed.data / 255).astype(np.float32), pairs[0].fixed.channels)
-    with pytest.raises(ModelError, match="unlike the colour images"):
+    with pytest.raises(
+        ModelError, match="almost no contrast in the range of intensities \\(0 to 255\\) of the colour images"
+    ):
         untrained.encoder("fixed").encode(scaled)
+
+
+def test_a_swap_is_noticed_where_both_sides_have_the_same_channels(
+    untrained: ComirModel, pairs: list[Pair], make_pair: Callable[..., Pair]
+) -> None:
+    dark, bright = (
+        np.clip(p.fixed.data[:1] // 4 + shift, 0, 255).astype(np.uint8)
+        for p, shift in zip(pairs[:2], (0, 190), strict=True)
+    )
+    images = [Image(data, pairs[0].fixed.grid) for data in (dark, bright)]
+    modalities = [
+        replace(untrained.card.moving, name=n, scaling=IntensityScaling.fit([i]))
+        for n, i in zip("ab", images, strict=True)
+    ]
+    model = ComirModel.untrained(replace(untrained.card, fixed=modalities[0], moving=modalities[1]))
+    model.encoder("fixed").encode(images[0])
+    with pytest.raises(ModelError, match=r"looks like b.*swapped\?"):
+        model.encoder("fixed").encode(images[1])
 
 
 def test_transparency_is_not_a_channel(untrained: ComirModel, pairs: list[Pair]) -> None:

@@ -15,6 +15,8 @@ LOG_GAINS = (0.0, 5.0, 20.0, 100.0)
 PERCENTILES = (0.1, 99.9)
 QUANTILES = (5, 25, 50, 75, 95)
 SAMPLES_PER_IMAGE = 50_000
+HEADROOM = 0.5
+"""Images of more than 8 bits may be brighter than the training images by this fraction of their range."""
 
 
 @dataclass(frozen=True)
@@ -49,22 +51,22 @@ class IntensityScaling:
     def fit(cls, images: Iterable[Image]) -> "IntensityScaling":
         """The scaling for a modality, from its training images (valid pixels only, evenly thinned out).
 
-        Limits are the 0.1 and 99.9 percentiles of each channel; the gain is the one among 0, 5, 20 and 100 whose
-        values are least skewed.
+        The limits of 8-bit images are 0 and 255: what is white in another laboratory must not be cut off because the
+        training images were darker. Limits of other images are the 0.1 and 99.9 percentiles of each channel, with half
+        of that range on top. The gain is the one among 0, 5, 20 and 100 whose values are least skewed.
 
         Raises:
             InvalidInputError: The images have different channels, or are constant.
         """
+        images = list(images)
         samples = [_sample(image) for image in images]
         counts = {len(sample) for sample in samples}
         if len(counts) != 1:
             raise InvalidInputError(f"the images of one modality have {sorted(counts)} channels: they must all agree")
         values = np.concatenate(samples, axis=1)
-        low, high = np.percentile(values, PERCENTILES, axis=1)
-        if np.any(high <= low):
-            low, high = values.min(axis=1), values.max(axis=1)
-        if np.any(high <= low):
+        if np.any(np.ptp(values, axis=1) == 0):
             raise InvalidInputError("the images of one modality are constant: there is nothing to learn from")
+        low, high = _limits(values, eight_bit=all(image.data.dtype == np.uint8 for image in images))
         gain = min(LOG_GAINS, key=lambda candidate: _skewness(_to_unit(values, low, high, candidate)))
         unit = _to_unit(values, low, high, gain)
         return cls(
@@ -101,6 +103,11 @@ class IntensityScaling:
         found = _quantiles(_to_unit(_sample(image), np.array(self.low), np.array(self.high), self.gain))
         return float(np.abs(np.array(found) - self.quantiles).mean())
 
+    def contrast(self, image: Image) -> float:
+        """Contrast of an image as the network sees it, as a fraction of that of the training images."""
+        unit = _to_unit(_sample(image), np.array(self.low), np.array(self.high), self.gain)
+        return float((unit.std(axis=1) / self.std).mean())
+
     def to_dict(self) -> dict[str, Any]:
         """The saved form."""
         return asdict(self)
@@ -110,6 +117,16 @@ class IntensityScaling:
         """The scaling from its saved form."""
         fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in saved.items()}
         return cls(**fields)
+
+
+def _limits(values: Array, *, eight_bit: bool) -> tuple[Array, Array]:
+    """Intensities that become 0 and 1, a channel."""
+    if eight_bit:
+        return np.zeros(len(values)), np.full(len(values), 255.0)
+    low, high = np.percentile(values, PERCENTILES, axis=1)
+    sparse = high <= low  # almost all pixels are equal: the few others count
+    low, high = np.where(sparse, values.min(axis=1), low), np.where(sparse, values.max(axis=1), high)
+    return low, high + HEADROOM * (high - low)
 
 
 def _sample(image: Image) -> Float[Array, "channels samples"]:

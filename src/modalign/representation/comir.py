@@ -26,8 +26,10 @@ Side = Literal["fixed", "moving"]
 FORMAT, VERSION = "modalign.model", 1
 SAME_PIXEL_SIZE = 0.05
 """Pixel sizes that differ by less than this fraction count as equal: nothing is resampled."""
-FOREIGN_HISTOGRAM = 0.35
-"""Mean distance of histogram quantiles (0 to 1) from which on an image is not of the modality a model was made for."""
+LEAST_CONTRAST = 0.08
+"""An image with less than this fraction of the contrast of the training images has another range of intensities."""
+OTHER_HISTOGRAM = 0.25
+"""Mean distance of histogram quantiles (0 to 1) from which on an image may belong to the other modality."""
 
 
 @dataclass(frozen=True)
@@ -234,16 +236,25 @@ class ComirEncoder:
             )
         if not np.all(np.isfinite(image.data)):
             raise InvalidInputError("the image holds values that are not finite (NaN or infinite); repair them first")
-        if modality.scaling.distance(image) > FOREIGN_HISTOGRAM:
+        if modality.scaling.contrast(image) < LEAST_CONTRAST:
+            raise ModelError(
+                f"this image has almost no contrast in the range of intensities ({min(modality.scaling.low):g} to "
+                f"{max(modality.scaling.high):g}) of the {modality.name} images that the {self.side} side of the model "
+                f"was trained on.{self._swapped(image) or ' Check its modality, bit depth and intensity range.'}"
+            )
+        if modality.scaling.distance(image) > OTHER_HISTOGRAM and self._swapped(image):
             raise ModelError(
                 f"the intensities of this image are unlike the {modality.name} images that the {self.side} side of the "
-                f"model was trained on.{self._swapped(image) or ' Check the modality, bit depth and intensity range.'}"
+                f"model was trained on.{self._swapped(image)}"
             )
 
     def _swapped(self, image: Image) -> str:
         """Advice if the image would suit the other side of the model."""
-        other = self.card.side("moving" if self.side == "fixed" else "fixed")
-        fits = len(image.data) == other.scaling.channels and other.scaling.distance(image) < FOREIGN_HISTOGRAM / 2
+        own, other = self.card.side(self.side), self.card.side("moving" if self.side == "fixed" else "fixed")
+        if len(image.data) != other.scaling.channels:
+            return ""
+        same = len(image.data) == own.scaling.channels
+        fits = other.scaling.distance(image) < (own.scaling.distance(image) / 4 if same else OTHER_HISTOGRAM)
         return f" It looks like {other.name}: are the two images swapped?" if fits else ""
 
 
