@@ -2,8 +2,8 @@
 
     python benchmarks/studies.py bf-shg --out results/bf_shg
 
-Every study writes ``rows.csv`` (one registration a line), ``summary.md`` and ``curves.svg``, and keeps its model, so
-that a second call only registers.
+Every study writes ``rows.csv`` (one registration a line), ``summary.md`` and ``curves.svg``, and keeps its model: a
+second call only does what is missing. To repeat a method, delete its rows; to train anew, delete the model.
 """
 
 import sys
@@ -19,7 +19,17 @@ from datasets import Split, bf_shg, phase_fluorescence, require_data, rgb_nir
 
 from modalign.data.displacement import DisplacedPair, DisplacementProtocol, displaced_pairs
 from modalign.data.pairs import Pair
-from modalign.evaluation.study import Method, Row, Summary, do_nothing, run_study, success_curves, summarise, write_rows
+from modalign.evaluation.study import (
+    Method,
+    Row,
+    Summary,
+    do_nothing,
+    read_rows,
+    run_study,
+    success_curves,
+    summarise,
+    write_rows,
+)
 from modalign.image import Image
 from modalign.io import atomic_path
 from modalign.registration import FftSearch, MutualInformation, Registrar, Registration, Sift, register
@@ -41,7 +51,7 @@ class Study:
     """Which one."""
     out: Path = field(kw_only=True)
     """Folder for the results."""
-    steps: int = 1200
+    steps: int = 800
     """Training steps."""
     draws: int = 8
     """Displacements of each unseen pair, where the protocol does not say otherwise."""
@@ -154,9 +164,12 @@ def views(pairs: Iterable[Pair], protocol: DisplacementProtocol) -> Iterator[Dis
 
 
 def report(folder: Path, protocol: DisplacementProtocol, pairs: Sequence[Pair], tried: Mapping[str, Method]) -> None:
-    """Run the methods, and write rows, summary and curves."""
+    """Run the methods that have no rows in the folder yet, and write rows, summary and curves."""
     width = float(np.mean(protocol.patch_shape))
-    rows = run_study(views(pairs, protocol), tried, lambda row: say(f"{folder.name} {row.specimen} {row.method}"))
+    known = read_rows(folder / "rows.csv") if (folder / "rows.csv").is_file() else []
+    missing = {name: method for name, method in tried.items() if name not in {row.method for row in known}}
+    fresh = run_study(views(pairs, protocol), missing, lambda row: say(f"{folder.name} {row.specimen} {row.method}"))
+    rows = sorted([*known, *fresh], key=lambda row: list(tried).index(row.method))
     write_rows(folder / "rows.csv", rows)
     table = as_markdown(summarise(rows, 0.02 * width))
     save(folder / "summary.md", (table + "\n" + by_specimen(rows, 0.02 * width)).encode())

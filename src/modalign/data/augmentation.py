@@ -21,11 +21,11 @@ class Augmentation:
     """Turn patches by any angle, cut from a larger window so that no corner is empty or mirrored."""
     scale: float = 0.1
     """Enlarge or shrink by up to this fraction."""
-    gamma: float = 0.5
+    gamma: float = 0.7
     """Strength of random gamma curves, as a standard deviation of log gamma per modality and half of it per channel."""
-    contrast: float = 0.2
+    contrast: float = 0.3
     """Strength of random brightness and contrast, in units of the intensity range."""
-    mixing: float = 0.1
+    mixing: float = 0.25
     """Strength of random mixing between the channels of one modality (stain and colour variation)."""
     blur: float = 1.0
     """Largest standard deviation of a random Gaussian blur, in pixels; every second patch stays sharp."""
