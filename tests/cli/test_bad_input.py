@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from modalign.data.pairs import Pair
 from modalign.geometry import Grid
 from modalign.image import Image
-from modalign.io import write_image
+from modalign.io import read_image, read_transform, write_image, write_transform
 from modalign.representation import ComirModel
 
 Run = Callable[..., tuple[int, str, str]]
@@ -247,3 +248,71 @@ def test_interrupted_training_resumes(
     assert run("train", *folders, "--out", tmp_path / "m", *QUICK, "--resume")[0] in (0, 3)
     assert ComirModel.load(tmp_path / "m").card.training["steps"] == 4
     assert not (tmp_path / "m.training").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--minutes", "nan"),
+        ("--steps", "0"),
+        ("--seed", "-1"),
+        ("--seed", "99999999999999999999"),
+        ("--patch", "0"),
+        ("--batch", "1"),
+        ("--learning-rate", "nan"),
+        ("--activation-decay", "nan", "0"),
+        ("--validation.times", "0"),
+        ("--augmentation.blur", "-1"),
+        ("--augmentation.scale", "5"),
+        ("--validation-fraction", "nan"),
+        ("--accelerator", "nonsense"),
+        ("--network.widths", "0"),
+        ("--critic", "foo"),
+        ("--stepz", "3"),
+    ],
+    ids=lambda wrong: " ".join(wrong),
+)
+def test_absurd_options_of_training(
+    run: Run, folders: tuple[Path, Path], tmp_path: Path, wrong: tuple[str, ...]
+) -> None:
+    one_line(run("train", *folders, "--out", tmp_path / "m", *wrong))
+    assert not (tmp_path / "m").exists()
+
+
+def test_diverged_training_says_so(run: Run, folders: tuple[Path, Path], tmp_path: Path) -> None:
+    ran = run("train", *folders, "--out", tmp_path / "m", *QUICK, "--learning-rate", "1e30")
+    one_line(ran, "no longer")
+
+
+def test_a_model_is_not_overwritten_unasked(run: Run, folders: tuple[Path, Path], model: Path) -> None:
+    before = (model / "fixed.safetensors").read_bytes()
+    one_line(run("train", *folders, "--out", model, *QUICK), "--overwrite")
+    assert (model / "fixed.safetensors").read_bytes() == before
+    assert run("train", *folders, "--out", model, *QUICK, "--overwrite")[0] in (0, 3)
+    assert (model / "fixed.safetensors").read_bytes() != before
+
+
+@pytest.mark.parametrize("wrong", [("--device", "nonsense"), ("--tile", "0"), ("--tile", "-5")])
+def test_absurd_options_of_encoding(
+    run: Run, folders: tuple[Path, Path], model: Path, tmp_path: Path, wrong: tuple[str, ...]
+) -> None:
+    arguments = ("--model", model, "--side", "fixed", "--out", tmp_path / "o.tif")
+    one_line(run("encode", folders[0] / "p0.png", *arguments, *wrong))
+
+
+def test_failed_registration_leaves_no_folder(run: Run, displaced: tuple[Path, ...], tmp_path: Path) -> None:
+    write_image(tmp_path / "x.tif", gray(np.full((50, 60), 3.0, dtype=np.float32)))
+    one_line(run("register", tmp_path / "x.tif", displaced[1], "--out", tmp_path / "r"), "constant")
+    assert not (tmp_path / "r").exists()
+
+
+def test_fill_beyond_the_type(run: Run, displaced: tuple[Path, ...], tmp_path: Path) -> None:
+    arguments = (displaced[1], displaced[2], "--like", displaced[0], "--out", tmp_path / "o.png", "--fill", 300)
+    one_line(run("apply", *arguments), "0 to 255")
+
+
+def test_truth_in_another_unit(run: Run, displaced: tuple[Path, ...], tmp_path: Path) -> None:
+    stored = read_transform(displaced[2])
+    grid = replace(read_image(displaced[0]).grid, spacing=(0.5, 0.5), unit="micrometer")
+    write_transform(tmp_path / "t.json", stored.transform, fixed=grid, moving=grid)
+    one_line(run("evaluate", displaced[2], "--truth", tmp_path / "t.json"), "different units")

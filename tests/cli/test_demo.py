@@ -15,7 +15,7 @@ def test_demo_writes_what_it_says(run: Callable[..., tuple[int, str, str]], tmp_
     out = tmp_path / "demo"
     shortened = ("--options.pairs", 3, "--options.side", 128, "--options.training.steps", 2)
     ran = run("demo", "--out", out, *shortened, "--options.training.patch", 16, "--options.training.batch", 2)
-    assert ran[0] in (0, 1), ran[2]
+    assert ran[0] in (0, 3), ran[2]
     assert "mutual information" in ran[1]
     assert "modalign register" in ran[1]
     for number, displacement in enumerate(CASES, 1):

@@ -209,3 +209,28 @@ def test_info_tells_about_everything(run: Run, displaced: Displaced, model: Path
     assert json.loads(run("info", displaced.truth, "--json").out)["direction"] == "fixed_to_moving"
     described = json.loads(run("info", model, "--json").out)
     assert described["modalities"]["moving"]["channels"] == ["signal"]
+
+
+def test_a_missing_pixel_size_is_mentioned(run: Run, displaced: Displaced, tmp_path: Path) -> None:
+    ran = run(
+        "register", displaced.fixed, displaced.moving, "--fixed-pixel-size", 0.5, "--out", tmp_path / "r", "--json"
+    )
+    assert any("moving image has no pixel size" in reason for reason in json.loads(ran.out)["reasons"])
+
+
+def test_result_of_apply_has_the_pixel_size_of_like(run: Run, displaced: Displaced, tmp_path: Path) -> None:
+    sized = read_image(displaced.fixed).with_grid(Grid((120, 130), (0.5, 0.5), unit="micrometer"))
+    write_image(tmp_path / "sized.ome.tif", sized)
+    like = ("--like", tmp_path / "sized.ome.tif", "--out", tmp_path / "o.ome.tif")
+    assert run("apply", displaced.moving, displaced.truth, *like).status == 0
+    assert read_image(tmp_path / "o.ome.tif").grid == sized.grid
+
+
+def test_images_of_another_size_than_the_transform_was_found_for_are_mentioned(
+    run: Run, displaced: Displaced, tmp_path: Path
+) -> None:
+    write_image(tmp_path / "larger.png", Image(np.zeros((1, 200, 220), dtype=np.uint8), Grid((200, 220))))
+    like = ("--like", tmp_path / "larger.png", "--out", tmp_path / "o.png")
+    ran = run("apply", displaced.moving, displaced.truth, *like)
+    assert ran.status == 0
+    assert "200 × 220" in ran.err

@@ -211,3 +211,19 @@ def test_what_does_not_fit_is_refused():
         resample(data, MOVING[2], FIXED[2], identity(3))
     with pytest.raises(InvalidInputError, match="resample_labels"):
         resample(data > 0.5, MOVING[2], FIXED[2], identity(2))
+
+
+def test_one_value_that_is_not_finite_spoils_only_its_neighbourhood() -> None:
+    data = np.random.default_rng(0).random((1, 30, 40))
+    data[0, 10, 10] = np.nan
+    grid, shift = Grid((30, 40)), Rigid(((1.0, 0.0), (0.0, 1.0)), (0.5, 0.5))
+    assert np.isnan(resample(data, grid, grid, shift, order=1)).sum() <= 4
+    with pytest.raises(InvalidInputError, match="cubic"):
+        resample(data, grid, grid, shift, order=3)
+
+
+@pytest.mark.parametrize("fill", [300.0, -1.0, float("nan")])
+def test_a_fill_that_the_type_cannot_hold_is_refused(fill: float) -> None:
+    data, grid = np.zeros((1, 5, 6), dtype=np.uint8), Grid((5, 6))
+    with pytest.raises(InvalidInputError, match="0 to 255"):
+        resample(data, grid, grid, Rigid(((1.0, 0.0), (0.0, 1.0)), (3.0, 0.0)), fill=fill)

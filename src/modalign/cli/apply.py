@@ -1,10 +1,12 @@
 """``modalign apply``."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import tyro
 
 from modalign.cli.console import parse
@@ -72,11 +74,12 @@ def _apply_to_image(command: Apply, stored: StoredTransform) -> None:
     if command.like is None:
         raise InvalidInputError("an image needs --like FIXED: the fixed image gives the size of the result")
     ndim = stored.transform.ndim
-    fixed = _in_space_of(read_image(command.like, ndim=ndim).grid, stored.fixed, command.like)
+    like = read_image(command.like, ndim=ndim).grid
+    fixed = _in_space_of(like, stored.fixed, command.like)
     if command.labels:
         labels = read_labels(command.image, ndim=ndim)
         labels = replace(labels, grid=_in_space_of(labels.grid, stored.moving, command.image))
-        write_labels(command.out, labels.resampled(fixed, stored.transform))
+        write_labels(command.out, replace(labels.resampled(fixed, stored.transform), grid=like))
         return
     moving = read_image(command.image, ndim=ndim)
     moving = moving.with_grid(_in_space_of(moving.grid, stored.moving, command.image))
@@ -84,7 +87,7 @@ def _apply_to_image(command: Apply, stored: StoredTransform) -> None:
     if fill is not None and len(fill) != len(moving.data):
         raise InvalidInputError(f"--fill needs one value, or one for each of the {len(moving.data)} channels")
     warped = warp(moving, fixed, stored.transform, interpolation=command.interpolation, fill=fill)
-    write_image(command.out, warped)
+    write_image(command.out, warped.with_grid(like))
 
 
 def _in_space_of(grid: Grid, known: Grid | None, path: Path) -> Grid:
@@ -93,10 +96,15 @@ def _in_space_of(grid: Grid, known: Grid | None, path: Path) -> Grid:
     A file may have no pixel size where the transform was found with one (or the other way round): an array of the same
     size then lies on the stored grid.
     """
-    if known is None or grid.unit == known.unit:
+    if known is None:
         return grid
-    if grid.shape == known.shape:
+    if grid.shape == known.shape and grid.unit != known.unit:
         return known
+    if grid.shape != known.shape and not np.allclose(grid.extent, known.extent, rtol=0.01):
+        size, expected = (" × ".join(map(str, g.shape)) for g in (grid, known))
+        print(f"note: {path} has {size} pixels; the transform was found for {expected}", file=sys.stderr)
+    if grid.unit == known.unit:
+        return grid
     if "pixel" in (grid.unit, known.unit):
         raise InvalidInputError(
             f"{path}: its pixel size is in {grid.unit}, the transform was found in {known.unit}, and the size "

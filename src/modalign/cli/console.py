@@ -17,7 +17,12 @@ def parse(kind: type[Command], verb: str, arguments: Sequence[str]) -> Command:
     """A command from the arguments of the command line; prints help and leaves on ``--help`` or a usage error."""
     import tyro
 
-    return tyro.cli(kind, prog=f"modalign {verb}", args=list(arguments))
+    try:
+        return tyro.cli(kind, prog=f"modalign {verb}", args=list(arguments))
+    except SystemExit as leaving:
+        if leaving.code:
+            print(f"modalign: cannot understand the arguments; see 'modalign {verb} --help'", file=sys.stderr)
+        raise
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from modalign.io import write_image, write_table, write_transform
 from modalign.report import magenta_green, panel
 from modalign.training import TrainedComir
 
+EXIT_NOT_TRUSTED = 3
+
 
 @dataclass(frozen=True)
 class Demo:
@@ -42,7 +44,10 @@ def run(arguments: Sequence[str]) -> int:
     print(f"\n{right} of {len(outcomes)} cases right, in {perf_counter() - started:.0f} s altogether.")
     write_table(command.out / "cases.csv", [_row(outcome) for outcome in outcomes])
     _tell_next(command)
-    return 0 if right == len(outcomes) else 1
+    if right == len(outcomes):
+        return 0
+    print("\nNot every case came out right: this model is not to be trusted. Train it longer.")
+    return EXIT_NOT_TRUSTED
 
 
 def _train(command: Demo) -> TrainedComir:

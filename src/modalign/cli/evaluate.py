@@ -37,6 +37,8 @@ def run(arguments: Sequence[str]) -> int:
     command = parse(Evaluate, "evaluate", arguments)
     if (command.truth is None) == (command.landmarks is None):
         raise InvalidInputError("give either --truth TRANSFORM.json or --landmarks FIXED.csv MOVING.csv")
+    if not all(0 < threshold < float("inf") for threshold in command.thresholds):
+        raise InvalidInputError(f"thresholds are positive fractions of the image width, not {command.thresholds}")
     stored = read_transform(command.transform)
     evaluation = _evaluate(command, stored, _grid(command, stored))
     if command.json:
@@ -50,12 +52,23 @@ def _evaluate(command: Evaluate, stored: StoredTransform, grid: Grid) -> dict[st
     thresholds = [Tolerance(value) for value in command.thresholds]
     if command.landmarks is None:
         assert command.truth is not None  # checked by the caller
-        truth = read_transform(command.truth).transform
-        return asdict(evaluate_against_truth(stored.transform, truth, grid, thresholds))
+        truth = read_transform(command.truth)
+        _check_same_units(command, stored, truth)
+        return asdict(evaluate_against_truth(stored.transform, truth.transform, grid, thresholds))
     moving_unit = stored.moving.unit if stored.moving else grid.unit
     fixed, moving = command.landmarks
     points = read_points(fixed, unit=grid.unit), read_points(moving, unit=moving_unit)
     return asdict(evaluate_landmarks(stored.transform, *points, grid, thresholds))
+
+
+def _check_same_units(command: Evaluate, found: StoredTransform, truth: StoredTransform) -> None:
+    for role in ("fixed", "moving"):
+        one, other = getattr(found, role), getattr(truth, role)
+        if one is not None and other is not None and one.unit != other.unit:
+            raise InvalidInputError(
+                f"the two transforms are in different units ({command.transform}: {one.unit}, {command.truth}: "
+                f"{other.unit} for the {role} image); register with the pixel sizes that the truth was made with"
+            )
 
 
 def _grid(command: Evaluate, stored: StoredTransform) -> Grid:

@@ -1,6 +1,7 @@
 """``modalign register``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
@@ -79,10 +80,10 @@ def run(arguments: Sequence[str]) -> int:
     encoders, ndim = _encoders(command)
     fixed = _read(command.fixed, command.fixed_mask, command.fixed_pixel_size, command, ndim)
     moving = _read(command.moving, command.moving_mask, command.moving_pixel_size, command, ndim)
-    make_folder(command.out)
-    started = perf_counter()
-    alignment = align(fixed, moving, command.method, encoders=encoders, interpolation=command.interpolation)
-    seconds = perf_counter() - started
+    with _folder(command.out):
+        started = perf_counter()
+        alignment = align(fixed, moving, command.method, encoders=encoders, interpolation=command.interpolation)
+        seconds = perf_counter() - started
     files = _write(command, fixed, moving, alignment)
     result = _result(alignment, fixed.grid, moving.grid, seconds, files)
     details = {
@@ -95,6 +96,19 @@ def run(arguments: Sequence[str]) -> int:
     _tell(command, result)
     trusted = ("accepted",) if command.strict else ("accepted", "unsure")
     return 0 if alignment.registration.status in trusted else EXIT_NOT_TRUSTED
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[None]:
+    """The folder for the results, which is there before the work starts, and gone again if the work fails."""
+    is_new = not path.exists()
+    make_folder(path)
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            path.rmdir()
+        raise
 
 
 def _encoders(command: Register) -> tuple[tuple[Encoder, Encoder], int | None]:

@@ -15,10 +15,12 @@ import tyro
 
 from modalign.cli.console import parse, progress
 from modalign.data.pairs import Pair, PairFiles, find_pairs, load_pairs, read_pair_table, split_pairs
-from modalign.errors import InvalidInputError, PairingError
+from modalign.errors import InvalidInputError, OutputError, PairingError
 from modalign.io import check_replaceable, image_files
 from modalign.nn import TiramisuOptions
 from modalign.training import ComirOptions, TrainedComir, TrainingProgress, fit_comir
+
+EXIT_NOT_TRUSTED = 3
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,9 @@ class Train:
     network: Literal["unet", "tiramisu"] = "unet"
     """The light U-Net, or the large network of the CoMIR paper."""
     resume: bool = False
-    """Go on with a training that was interrupted."""
+    """Go on with a training that was interrupted; its state lies in a folder beside the model, OUT.training."""
+    overwrite: bool = False
+    """Replace a model that is already there."""
     options: Annotated[ComirOptions, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = ComirOptions()
     """How to train."""
 
@@ -60,6 +64,8 @@ def run(arguments: Sequence[str]) -> int:
     if command.network == "tiramisu":
         options = replace(options, network=TiramisuOptions())
     check_replaceable(command.out)
+    if (command.out / "model.json").exists() and not command.overwrite:
+        raise OutputError(command.out, "already holds a model; name another folder, or add --overwrite to replace it")
     training, validation = _pairs(command, options.seed)
     unfinished = command.out.with_name(command.out.name + ".training")
     print(f"training on {len(training)} pairs, validating on {len(validation) or 'the same'}", file=sys.stderr)
@@ -130,9 +136,11 @@ def _finish(command: Train, outcome: TrainedComir, unfinished: Path) -> int:
         unfinished.rmdir()
     print(outcome.message)
     print(f"model written to {command.out}")
+    if not outcome.learnt:
+        return EXIT_NOT_TRUSTED
     example = f"modalign register FIXED MOVING --model {shlex.quote(str(command.out))} --out RESULT"
     print(f"next: {example}")
-    return 0 if outcome.learnt else 3
+    return 0
 
 
 def _pairs(command: Train, seed: int) -> tuple[list[Pair], list[Pair]]:

@@ -1,12 +1,14 @@
 """Random changes of training windows: the same geometry for both modalities, separate intensities for each."""
 
 from dataclasses import dataclass
-from math import log
+from math import inf, log
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
+
+from modalign.errors import InvalidInputError
 
 Windows = Float[Tensor, "n channels *spatial"]
 
@@ -31,6 +33,11 @@ class Augmentation:
     """Largest standard deviation of a random Gaussian blur, in pixels; every second patch stays sharp."""
     noise: float = 0.03
     """Largest standard deviation of additive noise, in units of the intensity range."""
+
+    def __post_init__(self) -> None:
+        strengths = (self.scale, self.gamma, self.contrast, self.mixing, self.blur, self.noise)
+        if not all(0 <= strength < inf for strength in strengths) or self.scale >= 1:
+            raise InvalidInputError("strengths of augmentation are numbers of at least 0, and the scale is below 1")
 
     @property
     def largest_scale(self) -> float:

@@ -44,11 +44,13 @@ def resample(
     _check(data, moving, fixed, fixed_to_moving)
     if data.dtype == bool:
         raise InvalidInputError("interpolating a mask is not defined; use resample_labels")
-    outside = np.broadcast_to(np.asarray(fill, dtype=data.dtype), (len(data),))
+    if order > 1 and not np.all(np.isfinite(data)):
+        raise InvalidInputError("cubic interpolation would spread the values that are not finite (NaN); use linear")
+    outside = np.broadcast_to(_as_fill(fill, data.dtype), (len(data),))
     result = np.empty((len(data), *fixed.shape), dtype=data.dtype)
     result[:] = outside.reshape(-1, *(1,) * fixed.ndim)
     coefficients = [_spline(channel, order) for channel in data]
-    limits = [(channel.min(), channel.max()) for channel in data]
+    limits = [_limits(channel) for channel in data]
     for block, indices in _blocks(moving, fixed, fixed_to_moving):
         inside = _inside(indices, moving.shape)
         points = indices[inside].T
@@ -102,6 +104,22 @@ def _spline(channel: Array, order: int) -> Array:
     if order <= 1:
         return channel
     return np.asarray(ndimage.spline_filter(channel.astype(np.float64), order, mode=_mode(order)))
+
+
+def _limits(channel: Array) -> tuple[Any, Any]:
+    """Range of the finite values, which interpolation must not leave."""
+    finite = channel if np.issubdtype(channel.dtype, np.integer) else channel[np.isfinite(channel)]
+    return (finite.min(), finite.max()) if finite.size else (-np.inf, np.inf)
+
+
+def _as_fill(fill: Any, dtype: np.dtype[Any]) -> Array:
+    """The fill in the type of the image; refused where that type cannot hold it."""
+    wanted: Array = np.asarray(fill, dtype=np.float64)
+    if np.issubdtype(dtype, np.integer):
+        low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+        if not np.all((wanted >= low) & (wanted <= high)):
+            raise InvalidInputError(f"{dtype} pixels cannot be filled with {fill}; their values lie in {low} to {high}")
+    return wanted.astype(dtype)
 
 
 def _mode(order: int) -> str:

@@ -1,7 +1,7 @@
 """The registration methods as one typed union, and what follows from it: names, saved forms, and the front door."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any, get_args
 
 from modalign.errors import InvalidInputError
@@ -32,7 +32,12 @@ def register(fixed: Image, moving: Image, method: Registrar) -> Registration:
     """
     alternatives = [name for name, kind in METHODS.items() if fixed.ndim in kind.ndims]
     check_dimensions(method, fixed, moving, alternatives)
-    return method.register(fixed, moving)
+    registration = method.register(fixed, moving)
+    if (fixed.grid.unit == "pixel") == (moving.grid.unit == "pixel"):
+        return registration
+    sizeless = "fixed" if fixed.grid.unit == "pixel" else "moving"
+    note = f"the {sizeless} image has no pixel size: both were compared pixel by pixel, as if of one scale"
+    return replace(registration, reasons=(*registration.reasons, note))
 
 
 def method_to_dict(method: Method) -> dict[str, Any]:

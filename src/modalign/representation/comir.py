@@ -218,6 +218,10 @@ class ComirEncoder:
         working = _at_pixel_size(image, self.card)
         scaled = self.card.side(self.side).scaling.apply(working.data)
         latents = encode_tiled(self.network, scaled, device=self.device, tile=self.tile)  # type: ignore[arg-type]
+        if not np.all(np.isfinite(latents)):
+            raise ModelError(
+                "the representation is no longer finite: the networks have diverged; train with a smaller learning rate"
+            )
         names = tuple(f"latent_{i}" for i in range(len(latents)))
         encoded = Image(latents, working.grid, names)
         if working.grid != image.grid:
@@ -254,7 +258,7 @@ class ComirEncoder:
         if len(image.data) != other.scaling.channels:
             return ""
         same = len(image.data) == own.scaling.channels
-        fits = other.scaling.distance(image) < (own.scaling.distance(image) / 4 if same else OTHER_HISTOGRAM)
+        fits = not same or other.scaling.distance(image) < own.scaling.distance(image) / 4
         return f" It looks like {other.name}: are the two images swapped?" if fits else ""
 
 

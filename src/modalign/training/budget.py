@@ -1,7 +1,7 @@
 """How long to train: steps, minutes, or whichever ends first."""
 
 from dataclasses import dataclass
-from math import cos, pi
+from math import cos, inf, pi
 
 from modalign.errors import InvalidInputError
 
@@ -21,8 +21,8 @@ class Budget:
     def __post_init__(self) -> None:
         if self.steps is None and self.seconds is None:
             raise InvalidInputError("training needs a limit: a number of steps, or of minutes")
-        if (self.steps is not None and self.steps < 1) or (self.seconds is not None and self.seconds <= 0):
-            raise InvalidInputError("the number of steps or minutes to train must be positive")
+        if (self.steps is not None and self.steps < 1) or (self.seconds is not None and not 0 < self.seconds < inf):
+            raise InvalidInputError("the number of steps or minutes to train must be a positive number")
 
     def fraction(self, step: int, elapsed: float) -> float:
         """How much of the budget is used after some steps and seconds, 0 to 1."""

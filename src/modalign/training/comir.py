@@ -234,6 +234,8 @@ class _Trainer:
         return [self.rotations[i] for i in generator.integers(count, size=self.options.batch)]
 
     def _validate(self) -> None:
+        if not all(bool(weight.isfinite().all()) for weight in self.networks.parameters()):
+            raise TrainingError("the weights are no longer numbers; train with a smaller learning rate or in float32")
         validation = self.validator.judge(self.model, str(self.fabric.device))
         self.networks.train()
         self.history.append({"step": self.step, "loss": self.loss, **asdict(validation)})

@@ -1,6 +1,7 @@
 """The options of training a CoMIR."""
 
 from dataclasses import dataclass, field
+from math import inf
 
 from modalign.data.augmentation import Augmentation
 from modalign.errors import InvalidInputError
@@ -63,8 +64,15 @@ class ComirOptions:
     def __post_init__(self) -> None:
         if min(self.latent_channels, self.patch, self.devices) < 1 or self.batch < 2:
             raise InvalidInputError("patch, latent channels and devices must be at least 1, and the batch at least 2")
-        if not (self.temperature > 0 and self.learning_rate > 0 and self.gradient_norm > 0):
-            raise InvalidInputError("temperature, learning rate and gradient norm must be positive")
+        positive = (self.temperature, self.learning_rate, self.gradient_norm, self.checkpoint_seconds)
+        if not all(0 < value < inf for value in positive):
+            raise InvalidInputError(
+                "temperature, learning rate, gradient norm and seconds between checkpoints must be positive numbers"
+            )
+        if not all(0 <= value < inf for value in (self.weight_decay, *self.activation_decay)):
+            raise InvalidInputError("weight decay and activation decay must be numbers of at least 0")
+        if not 0 <= self.seed < 2**63:
+            raise InvalidInputError(f"the seed must be a whole number from 0 to 2⁶³ − 1, not {self.seed}")
         Budget(self.steps, self._seconds)
 
     @property

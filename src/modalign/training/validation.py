@@ -8,6 +8,7 @@ import numpy as np
 
 from modalign.data.displacement import DisplacedPair, DisplacementProtocol, displaced_pairs
 from modalign.data.pairs import Pair
+from modalign.errors import InvalidInputError
 from modalign.geometry import corner_error
 from modalign.registration import FftSearch
 from modalign.representation import ComirModel
@@ -32,6 +33,16 @@ class ValidationOptions:
     """Rotations are drawn uniformly up to this angle in both directions."""
     shift_fraction: float = 0.12
     """Shifts are drawn uniformly up to this fraction of the patch, along each axis."""
+
+    def __post_init__(self) -> None:
+        if min(self.times, self.draws, self.most_pairs) < 1:
+            raise InvalidInputError("validation needs at least one time, one draw and one pair")
+        if not (
+            0 < self.patch_fraction <= 1 and 0 <= self.shift_fraction < 1 and 0 <= self.max_rotation_degrees <= 180
+        ):
+            raise InvalidInputError(
+                "patch_fraction lies above 0 and up to 1, shift_fraction from 0 to below 1, and rotations up to 180°"
+            )
 
 
 @dataclass(frozen=True)
