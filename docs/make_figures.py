@@ -15,7 +15,7 @@ def main() -> None:
     options = DemoOptions()
     model = train(list(training_pairs(options)), options).model
     case = list(cases(options))[UPSIDE_DOWN]
-    write_image(FIGURES / "demo.png", panel(solve(case, model).pictures(), columns=3, width=280))
+    write_image(FIGURES / "demo.png", panel(solve(case, model).pictures(), columns=3))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ class DemoOptions:
     """Side of the images in pixels."""
     training: ComirOptions = field(
         default_factory=lambda: ComirOptions(
-            steps=500,
+            steps=400,
             augmentation=Augmentation(gamma=0.3, contrast=0.1, mixing=0.03),
             validation=ValidationOptions(times=2, draws=2),
             checkpoint_seconds=1e9,
