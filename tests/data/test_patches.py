@@ -17,9 +17,9 @@ STILL = Augmentation(flip=False, rotate=False, scale=0, gamma=0, contrast=0, mix
 def pair(shape: tuple[int, ...], mask: np.ndarray | None = None, seed: int = 0) -> Pair:
     """A textured image and its negative."""
     noise = ndimage.gaussian_filter(np.random.default_rng(seed).random(shape), 1.5)
-    data = ((noise - noise.min()) / np.ptp(noise)).astype(np.float32)[None]
+    data = (255 * (noise - noise.min()) / np.ptp(noise)).astype(np.uint8)[None]
     grid = Grid(shape)
-    return Pair("a", Image(data, grid, mask=mask), Image(1 - data, grid))
+    return Pair("a", Image(data, grid, mask=mask), Image(255 - data, grid))
 
 
 def source(p: Pair, window: int) -> PatchSource:
@@ -38,9 +38,9 @@ def test_mask_of_valid_pixels_is_honoured() -> None:
     mask = np.zeros((80, 90), dtype=bool)
     mask[10:60, 25:85] = True
     p = pair((80, 90), mask)
-    poisoned = np.where(mask, p.fixed.data, 99).astype(np.float32)
-    spoilt = Pair("a", p.fixed.with_data(poisoned), p.moving)
-    patches = PatchSource("a", spoilt.fixed.data, spoilt.moving.data, source(spoilt, 24).centers)
+    unit = p.fixed.data.astype(np.float32) / 255
+    poisoned = np.where(mask, unit, 99).astype(np.float32)
+    patches = PatchSource("a", poisoned, 1 - unit, source(p, 24).centers)
     fixed, _ = PatchSampler((patches,), 24).draw(200, np.random.default_rng(1))
     assert fixed.max() <= 1
 
@@ -54,7 +54,7 @@ def test_same_generator_same_windows() -> None:
 def test_empty_places_are_left_out() -> None:
     p = pair((100, 100))
     data = p.fixed.data.copy()
-    data[:, :, 50:] = 0.5  # the right half shows nothing
+    data[:, :, 50:] = 128  # the right half shows nothing
     centers = source(Pair("a", p.fixed.with_data(data), p.moving), 20).centers
     assert centers[:, 1].max() < 62
 
