@@ -19,6 +19,8 @@ from datasets import Split, bf_shg, phase_fluorescence, require_data, rgb_nir
 
 from modalign.data.displacement import DisplacedPair, DisplacementProtocol, displaced_pairs
 from modalign.data.pairs import Pair
+from modalign.data.tissue import tissue
+from modalign.demo import UNSEEN
 from modalign.evaluation.study import (
     Method,
     Row,
@@ -38,7 +40,7 @@ from modalign.representation import ComirModel
 from modalign.training import ComirOptions, fit_comir
 from modalign.training.validation import ValidationOptions
 
-StudyName = Literal["bf-shg", "one-pair", "rgb-nir", "phase-fluorescence"]
+StudyName = Literal["bf-shg", "one-pair", "rgb-nir", "phase-fluorescence", "tissue"]
 SINGLE_CORES = ("001", "005", "014", "022")
 """Cores to train on alone: two breast cores, one of the other laboratory's look, one of pancreas."""
 
@@ -64,6 +66,9 @@ class Study:
 def main() -> None:
     """Run the study that the command line names."""
     study = tyro.cli(Study)
+    if study.name == "tissue":
+        synthetic(study)
+        return
     require_data()
     {"bf-shg": cores, "one-pair": one_pair, "rgb-nir": aerial, "phase-fluorescence": neurons}[study.name](study)
 
@@ -106,6 +111,14 @@ def neurons(study: Study) -> None:
     levels(study, phase_fluorescence(), width=160, draws=study.draws)
 
 
+def synthetic(study: Study) -> None:
+    """The originals of the made-up tissue of the demo: what methods without a model make of them."""
+    made = ((seed, tissue(seed)) for seed in range(UNSEEN, UNSEEN + 8))
+    pairs = [Pair(f"tissue_{seed}", t.second_harmonic, t.bright_field) for seed, t in made]
+    protocol = replace(DisplacementProtocol.comir(240), draws=2, seed=study.seed)
+    report(study.out / "240px_30deg", protocol, pairs, originals())
+
+
 def levels(study: Study, split: Split, width: int, draws: int) -> None:
     """Train once, and test at each level of displacement."""
     train, test = split
@@ -137,13 +150,17 @@ def methods(model: ComirModel, *, baselines: bool) -> dict[str, Method]:
         "CoMIR + FFT search": through(model, FftSearch()),
         "CoMIR + SIFT": through(model, Sift()),
     }
-    originals: dict[str, Method] = {
+    return {**originals(), **encoded} if baselines else encoded
+
+
+def originals() -> dict[str, Method]:
+    """Methods that compare the intensities themselves, and doing nothing."""
+    return {
         "do-nothing": do_nothing,
         "SIFT": raw(Sift()),
         "mutual information, 3 starts": raw(MutualInformation()),
         "FFT search": raw(FftSearch()),
     }
-    return {**originals, **encoded} if baselines else encoded
 
 
 def through(model: ComirModel, method: Registrar) -> Method:
