@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-import numpy as np
+from modalign.io import plain
+
+EXIT_NOT_TRUSTED = 3
+"""Exit status of a verb whose result is not to be trusted."""
 
 Command = TypeVar("Command")
 Advance = Callable[[float, str], None]
@@ -55,7 +58,7 @@ def _lines(title: str) -> Advance:
 
 def print_json(value: Any) -> None:
     """One JSON object on stdout; numbers that JSON cannot hold become null."""
-    print(json.dumps(_plain(value), indent=2, allow_nan=False))
+    print(json.dumps(plain(value), indent=2, allow_nan=False))
 
 
 def print_table(rows: Sequence[Mapping[str, object]]) -> None:
@@ -65,15 +68,3 @@ def print_table(rows: Sequence[Mapping[str, object]]) -> None:
     widths = [max(len(line[column]) for line in cells) for column in range(len(titles))]
     for line in cells:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, (bool, np.bool_)):
-        return bool(value)
-    if isinstance(value, (float, np.floating)):
-        return float(value) if np.isfinite(value) else None
-    return int(value) if isinstance(value, np.integer) else value

@@ -7,13 +7,11 @@ from pathlib import Path
 from time import perf_counter
 
 from modalign import __version__
-from modalign.cli.console import parse, print_table, progress
+from modalign.cli.console import EXIT_NOT_TRUSTED, parse, print_table, progress
 from modalign.demo import Case, DemoOptions, Outcome, cases, solve, train, training_pairs
 from modalign.io import write_image, write_table, write_transform
 from modalign.report import magenta_green, panel
 from modalign.training import TrainedComir
-
-EXIT_NOT_TRUSTED = 3
 
 
 @dataclass(frozen=True)
@@ -39,10 +37,11 @@ def run(arguments: Sequence[str]) -> int:
     trained.model.save(command.out / "model")
     print(f"{trained.message}\n")
     outcomes = _solve(command, trained)
-    print_table([_row(outcome) for outcome in outcomes])
+    rows = [_row(outcome) for outcome in outcomes]
+    print_table(rows)
     right = sum(outcome.is_right for outcome in outcomes)
     print(f"\n{right} of {len(outcomes)} cases right, in {perf_counter() - started:.0f} s altogether.")
-    write_table(command.out / "cases.csv", [_row(outcome) for outcome in outcomes])
+    write_table(command.out / "cases.csv", rows)
     _tell_next(command)
     if right == len(outcomes):
         return 0

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import tyro
 
 from modalign import __version__
-from modalign.cli.console import parse, print_json
+from modalign.cli.console import EXIT_NOT_TRUSTED, parse, print_json
 from modalign.cli.files import read_with_pixel_size
 from modalign.geometry import Grid
 from modalign.geometry.grid import Unit
@@ -20,8 +20,6 @@ from modalign.pipeline import Alignment, Interpolation, align
 from modalign.registration import FftSearch, Method, MutualInformation, Sift, method_to_dict
 from modalign.report import checkerboard, magenta_green, pictures
 from modalign.representation.encoder import Encoder, Identity
-
-EXIT_NOT_TRUSTED = 3
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,12 @@ from typing import Annotated, Literal
 
 import tyro
 
-from modalign.cli.console import parse, progress
+from modalign.cli.console import EXIT_NOT_TRUSTED, parse, progress
 from modalign.data.pairs import Pair, PairFiles, find_pairs, load_pairs, read_pair_table, split_pairs
 from modalign.errors import InvalidInputError, OutputError, PairingError
 from modalign.io import check_replaceable, image_files
 from modalign.nn import TiramisuOptions
 from modalign.training import ComirOptions, TrainedComir, TrainingProgress, fit_comir
-
-EXIT_NOT_TRUSTED = 3
 
 
 @dataclass(frozen=True)

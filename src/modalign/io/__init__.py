@@ -5,7 +5,7 @@ imported when a file of theirs is read, so importing this package is cheap.
 """
 
 from modalign.io.arrays import read_arrays, write_arrays
-from modalign.io.files import atomic_folder, atomic_path, check_replaceable, make_folder, read_json, write_json
+from modalign.io.files import atomic_folder, atomic_path, check_replaceable, make_folder, plain, read_json, write_json
 from modalign.io.images import describe_image, read_image, read_labels, read_mask, write_image, write_labels
 from modalign.io.names import SUFFIXES, image_files, stem, suffix
 from modalign.io.points import read_points, write_points
@@ -27,6 +27,7 @@ __all__ = [
     "describe_image",
     "image_files",
     "make_folder",
+    "plain",
     "read_arrays",
     "read_image",
     "read_json",

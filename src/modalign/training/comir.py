@@ -21,6 +21,7 @@ from modalign.data.pairs import Pair
 from modalign.data.patches import largest_patch
 from modalign.errors import DimensionError, TrainingError
 from modalign.geometry import GroupElement, axis_rotations
+from modalign.io import plain
 from modalign.losses import CRITICS, activation_decay, chance_level, info_nce, standardised
 from modalign.nn.collectives import gathered
 from modalign.representation import ComirCard, ComirModel, Modality
@@ -247,7 +248,7 @@ class _Trainer:
         options = asdict(self.options)
         for name in ("accelerator", "devices", "checkpoint_seconds"):
             options.pop(name)
-        identity: dict[str, Any] = _plain({**options, **self.names})
+        identity: dict[str, Any] = plain({**options, **self.names})
         return identity
 
     def _save(self) -> None:
@@ -293,7 +294,7 @@ class _Trainer:
             "history": self.history,
             "learnt": learnt,
         }
-        card = replace(self.model.card, training=_plain(training))
+        card = replace(self.model.card, training=plain(training))
         model = ComirModel(card, self.model.networks)
         return TrainedComir(model, self.best_validation, learnt, message, self.fabric.is_global_zero)
 
@@ -333,12 +334,3 @@ def _judgement(loss: float, chance: float, validation: Validation) -> tuple[bool
         )
     median = "" if validation.median_error is None else f", median error {validation.median_error:.2f} pixels"
     return True, f"The model has learnt: {found}{median}."
-
-
-def _plain(value: Any) -> Any:
-    """The value in the form that JSON gives back."""
-    if isinstance(value, Mapping):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
-    return value
