@@ -316,3 +316,10 @@ def test_truth_in_another_unit(run: Run, displaced: tuple[Path, ...], tmp_path: 
     grid = replace(read_image(displaced[0]).grid, spacing=(0.5, 0.5), unit="micrometer")
     write_transform(tmp_path / "t.json", stored.transform, fixed=grid, moving=grid)
     one_line(run("evaluate", displaced[2], "--truth", tmp_path / "t.json"), "different units")
+
+
+def test_like_in_another_unit_than_the_transform(run: Run, displaced: tuple[Path, ...], tmp_path: Path) -> None:
+    sized = read_image(displaced[0]).with_grid(Grid((120, 130), (0.5, 0.5), unit="micrometer"))
+    write_image(tmp_path / "sized.ome.tif", sized)
+    ran = run("evaluate", displaced[2], "--truth", displaced[2], "--like", tmp_path / "sized.ome.tif")
+    one_line(ran, "micrometer", "leave --like out")

@@ -73,7 +73,12 @@ def _check_same_units(command: Evaluate, found: StoredTransform, truth: StoredTr
 
 def _grid(command: Evaluate, stored: StoredTransform) -> Grid:
     if command.like is not None:
-        return read_image(command.like, ndim=stored.transform.ndim).grid
+        grid = read_image(command.like, ndim=stored.transform.ndim).grid
+        if stored.fixed is not None and grid.unit != stored.fixed.unit:
+            raise InvalidInputError(
+                f"{command.like} is in {grid.unit}, the transform was found in {stored.fixed.unit}; leave --like out"
+            )
+        return grid
     if stored.fixed is None:
         raise InvalidInputError(f"{command.transform} does not tell the size of the fixed image; add --like FIXED")
     return stored.fixed
