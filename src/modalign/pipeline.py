@@ -51,7 +51,7 @@ def align(
 
     Raises:
         DimensionError: The method does not exist for these dimensions.
-        InvalidInputError: An image is constant or not finite.
+        InvalidInputError: The images differ in dimensions, or one holds complex numbers.
         ModelError: An encoder does not fit its image.
     """
     fixed_representation, moving_representation = encoders[0].encode(fixed), encoders[1].encode(moving)

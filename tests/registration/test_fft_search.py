@@ -10,8 +10,9 @@ from modalign.errors import InvalidInputError
 from modalign.geometry import Grid, Rigid, as_rows, corner_error, rotation_matrix
 from modalign.image import Image
 from modalign.registration import FftSearch
-from modalign.registration.fft_search import angles, verdict
+from modalign.registration.fft_search import verdict
 from modalign.registration.masked_ncc import VARIANCE_FLOOR, Correlator, ncc, rank, stacked, standardised
+from modalign.registration.search import angles
 from modalign.testing.registration import textured_scene, views
 
 

@@ -10,27 +10,20 @@ import numpy as np
 from modalign.errors import InvalidInputError
 from modalign.image import Image
 from modalign.registration import workspace
-from modalign.registration.checks import check_pair
+from modalign.registration.engine import Engine
 from modalign.registration.masked_ncc import Correlator, Spectra
 from modalign.registration.refinement import Level, Pose, climbed, refined, warped
 from modalign.registration.registrar import Registration, Status
+from modalign.registration.search import COARSE_SIDE, angles, compressed, distinct, level_spacings
 
 Array = np.ndarray
 
-COARSE_SIDE = 112
-"""Longest side, in pixels, at which all rotations and shifts are tried."""
-LEAST_SIDE = 56
-"""The longest side of the smaller image keeps at least so many pixels there."""
 WINDOW_SIDE = 512
 """Levels with a longer side are only refined, not searched: the level below is already exact to a part of a pixel."""
-COARSE_CHANNELS = 4
-"""At the coarsest level, images with more channels are compared along so many principal axes of their channels."""
 ANGLE_STEP = 1.4
 """Step between rotations, in coarse pixels at the border."""
 PEAKS = 3
 """Local maxima kept of each rotation."""
-DISTINCT = 0.1
-"""Two poses are distinct if they move the corners apart, on average, by this fraction of the fixed image's width."""
 
 LEAST_SCORE = 0.05
 """A lower correlation is refused."""
@@ -43,7 +36,7 @@ exceeded 0.15, and none of 46 pairs registered within 2 % of the width stayed be
 
 
 @dataclass(frozen=True)
-class FftSearch:
+class FftSearch(Engine):
     """Try all rotations and whole-pixel shifts, then refine: for images or representations that look alike.
 
     Every rotation of a coarse version of the moving image is correlated with the fixed one at all shifts at once, by
@@ -78,9 +71,8 @@ class FftSearch:
         if self.max_side < COARSE_SIDE:
             raise InvalidInputError(f"max_side is at least {COARSE_SIDE} pixels, not {self.max_side}")
 
-    def register(self, fixed: Image, moving: Image) -> Registration:
-        """Find the rigid transform under which the overlap correlates best; see :class:`Registrar`."""
-        check_pair(self, fixed, moving)
+    def find(self, fixed: Image, moving: Image) -> Registration:
+        """Find the rigid transform under which the overlap correlates best."""
         space = workspace.harmonised(*workspace.comparable(fixed, moving))
         coarse, *finer = level_spacings(space.fixed, space.moving, self.max_side)
         poses = self._searched(space.fixed, space.moving, coarse)
@@ -125,50 +117,6 @@ def _peaks(correlator: Correlator, spectra: Spectra, level: Level, pose: Pose) -
         yield replace(level.moved(pose, np.array(shift) - margin), score=score, overlap=overlap / level.area)
 
 
-def level_spacings(fixed: Image, moving: Image, max_side: int) -> list[float]:
-    """Pixel sizes from the coarsest level to the finest, each at most twice as large as the next."""
-    finest = workspace.finest_spacing(fixed, moving, max_side)
-    longest = [max(image.grid.extent) for image in (fixed, moving)]
-    coarsest = max(finest, min(max(longest) / COARSE_SIDE, min(longest) / LEAST_SIDE))
-    steps = math.ceil(math.log2(coarsest / finest) - 1e-9)
-    return [finest * (coarsest / finest) ** (k / steps) for k in range(steps, 0, -1)] + [finest]
-
-
-def angles(limit: float, step: float) -> tuple[list[float], bool]:
-    """Angles within the limit, zero among them and at most ``step`` apart; whether their opposites belong as well."""
-    count = math.ceil(limit / step)
-    if limit == 180:  # a half turn costs no new transform: one half of the circle is enough
-        return [180 * k / count for k in range(count)], True
-    return [limit * k / count for k in range(-count, count + 1)] if count else [0.0], False
-
-
-def compressed(fixed: Image, moving: Image) -> tuple[Image, Image]:
-    """Both images along their first few principal axes: the correlation hardly changes, the time does.
-
-    The correlation is a sum of inner products over the channels, so rotating the channels leaves it as it is.
-    """
-    if len(fixed.data) <= COARSE_CHANNELS:
-        return fixed, moving
-    axes = workspace.joint_axes(fixed, moving)[:COARSE_CHANNELS]
-    return workspace.projected(fixed, axes), workspace.projected(moving, axes)
-
-
-def distinct(poses: Sequence[Pose], level: Level, count: int) -> list[Pose]:
-    """The best poses, best first, leaving out those that say nearly the same as a better one."""
-    corners = level.fixed_grid.corners
-    separation = DISTINCT * max(level.fixed_grid.extent)
-    kept: list[Pose] = []
-    places: list[Array] = []
-    for pose in sorted(poses, key=lambda pose: -pose.rank):
-        place = pose.transform(level.fixed_grid, level.moving_grid).map_points(corners)
-        if all(np.linalg.norm(place - other, axis=1).mean() > separation for other in places):
-            kept.append(pose)
-            places.append(place)
-        if len(kept) == count:
-            break
-    return kept
-
-
 def result(method: FftSearch, space: workspace.Workspace, best: Pose, rivals: Sequence[Pose]) -> Registration:
     """The registration that the best pose stands for, judged against its rivals at the last level they all reached."""
     runner_up = rivals[1] if len(rivals) > 1 else replace(rivals[0], score=0.0)
@@ -182,9 +130,7 @@ def result(method: FftSearch, space: workspace.Workspace, best: Pose, rivals: Se
     }
     status, reasons = verdict(stats["score"], stats["contrast"])
     transform = best.transform(space.fixed.grid, space.moving.grid)
-    return Registration(
-        method.name, status, None if status == "refused" else space.to_world(transform), reasons, None, stats
-    )
+    return Registration.judged(method.name, status, space.to_world(transform), reasons, stats)
 
 
 def verdict(score: float, contrast: float) -> tuple[Status, tuple[str, ...]]:

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from modalign.errors import InvalidInputError
 from modalign.image import Image
-from modalign.registration.checks import check_dimensions
+from modalign.registration.engine import check_dimensions
 from modalign.registration.fft_search import FftSearch
 from modalign.registration.mutual_information import MutualInformation
 from modalign.registration.registrar import Registrar, Registration
@@ -28,7 +28,7 @@ def register(fixed: Image, moving: Image, method: Registrar) -> Registration:
 
     Raises:
         DimensionError: The method does not exist for this number of dimensions; the message names those that do.
-        InvalidInputError: The images differ in dimensions, or one is constant or not finite where it is valid.
+        InvalidInputError: The images differ in dimensions, or one holds complex numbers.
     """
     alternatives = [name for name, kind in METHODS.items() if fixed.ndim in kind.ndims]
     check_dimensions(method, fixed, moving, alternatives)

@@ -13,7 +13,7 @@ from modalign.errors import InvalidInputError
 from modalign.geometry import Rigid, corner_error
 from modalign.image import Image
 from modalign.registration import workspace
-from modalign.registration.checks import check_pair
+from modalign.registration.engine import Engine
 from modalign.registration.registrar import Registration, Status
 
 Array = np.ndarray
@@ -53,7 +53,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class MutualInformation:
+class MutualInformation(Engine):
     """Maximise the mutual information of the intensities, coarse to fine, from several start rotations.
 
     Needs no likeness of the modalities, only some statistical relation of their intensities, but finds only what lies
@@ -85,9 +85,8 @@ class MutualInformation:
         if self.samples < 1000 or self.max_side < 32:
             raise InvalidInputError("samples must be at least 1000 and max_side at least 32")
 
-    def register(self, fixed: Image, moving: Image) -> Registration:
-        """Find the rigid transform with the highest mutual information; see :class:`Registrar`."""
-        check_pair(self, fixed, moving)
+    def find(self, fixed: Image, moving: Image) -> Registration:
+        """Find the rigid transform with the highest mutual information."""
         space = workspace.harmonised(*workspace.pictures(fixed, moving))
         finest = workspace.finest_spacing(space.fixed, space.moving, self.max_side)
         history: list[list[Run]] = []
@@ -202,9 +201,10 @@ def result(method: MutualInformation, space: workspace.Workspace, history: Seque
     stats = {"information": best.information, "runs": float(len(early)), "agreeing_runs": float(agreeing)}
     if best.fixed_to_moving is None or best.information < LEAST_INFORMATION:
         reason = f"the intensities tell too little about each other ({best.information:.3f} nats)"
-        return Registration(method.name, "refused", None, (f"{reason}; use a representation or SIFT",), None, stats)
+        found = best.fixed_to_moving and space.to_world(best.fixed_to_moving)
+        return Registration.judged(method.name, "refused", found, (f"{reason}; use a representation or SIFT",), stats)
     status, reasons = verdict(agreeing, len(early))
-    return Registration(method.name, status, space.to_world(best.fixed_to_moving), reasons, None, stats)
+    return Registration.judged(method.name, status, space.to_world(best.fixed_to_moving), reasons, stats)
 
 
 def verdict(agreeing: int, runs: int) -> tuple[Status, tuple[str, ...]]:

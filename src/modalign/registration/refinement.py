@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import ndimage
 
-from modalign.geometry import Grid, Rigid, rotation_matrix
+from modalign.geometry import Grid, Linear, Rigid, Similarity, as_rows, rotation_matrix
 from modalign.image import Image
 from modalign.registration.masked_ncc import Stack, ncc, rank, stacked, standardised
 from modalign.registration.workspace import isotropic
@@ -32,6 +32,7 @@ class Pose:
     Attributes:
         degrees: Angle of the rotation, see :func:`modalign.geometry.rotation_matrix`.
         mirrored: Whether the last axis is mirrored before the rotation.
+        scale: Size of the moving image's world relative to the fixed one's, applied with the rotation.
         shift: Added after the rotation, in world units.
         score: Masked correlation.
         overlap: Overlap as a fraction of the valid area of the smaller image.
@@ -42,6 +43,7 @@ class Pose:
     shift: tuple[float, ...]
     score: float = -1.0
     overlap: float = 0.0
+    scale: float = 1.0
 
     @property
     def rank(self) -> float:
@@ -50,14 +52,17 @@ class Pose:
 
     @property
     def rotation(self) -> Float[Array, "ndim ndim"]:
-        """The rotation, with the mirror."""
+        """The rotation, with the mirror and without the scale."""
         signs = np.ones(len(self.shift))
         signs[-1] = -1 if self.mirrored else 1
         return rotation_matrix(len(self.shift), self.degrees) * signs
 
-    def transform(self, fixed: Grid, moving: Grid) -> Rigid:
-        """The pose as a transform of world points."""
-        return Rigid.about(fixed.center, self.rotation, moving.center - fixed.center + self.shift)
+    def transform(self, fixed: Grid, moving: Grid) -> Linear:
+        """The pose as a transform of world points: rigid, or a similarity where it scales."""
+        if self.scale == 1:
+            return Rigid.about(fixed.center, self.rotation, moving.center - fixed.center + self.shift)
+        offset = moving.center + self.shift - self.scale * self.rotation @ fixed.center
+        return Similarity(as_rows(self.rotation), self.scale, tuple(offset.tolist()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,10 +111,10 @@ class Level:
     def moved(self, pose: Pose, pixels: Float[Array, " ndim"]) -> Pose:
         """The pose after a move of so many pixels along the axes of the fixed image."""
         step = self.spacing * np.array(self.fixed_grid.direction) @ pixels
-        return replace(pose, shift=tuple(np.array(pose.shift) + pose.rotation @ step))
+        return replace(pose, shift=tuple(np.array(pose.shift) + pose.scale * pose.rotation @ step))
 
 
-def warped(moving: Stack, moving_grid: Grid, fixed_grid: Grid, fixed_to_moving: Rigid) -> Stack:
+def warped(moving: Stack, moving_grid: Grid, fixed_grid: Grid, fixed_to_moving: Linear) -> Stack:
     """A stack sampled linearly on another grid; pixels that need values from outside the mask become invalid.
 
     The only step of this method that exists in 2D only.

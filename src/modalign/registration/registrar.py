@@ -22,6 +22,8 @@ class Registration:
         reasons: Why the status is what it is, one sentence each, with advice where it is not ``accepted``.
         confidence: Probability that the result is right, once a calibrated verdict has judged it; else ``None``.
         stats: Numbers of the method, such as inliers or peak heights.
+        rejected: The transform that was refused, for looking at it and for nothing else; ``None`` where the method
+            has none, and wherever a transform is given.
     """
 
     engine: str
@@ -30,12 +32,35 @@ class Registration:
     reasons: tuple[str, ...]
     confidence: float | None = None
     stats: Mapping[str, float] = field(default_factory=dict)
+    rejected: Transform | None = None
 
     def __post_init__(self) -> None:
         if (self.fixed_to_moving is None) != (self.status == "refused"):
             raise InvalidInputError("a registration has a transform exactly where it is not refused")
+        if self.rejected is not None and self.status != "refused":
+            raise InvalidInputError("only a refused registration has a rejected transform")
         if not self.reasons:
             raise InvalidInputError("a registration states its reasons")
+
+    @classmethod
+    def judged(
+        cls,
+        engine: str,
+        status: Status,
+        transform: Transform | None,
+        reasons: tuple[str, ...],
+        stats: Mapping[str, float],
+        confidence: float | None = None,
+    ) -> "Registration":
+        """A registration whose transform is given where the status allows it, and kept as rejected where not."""
+        refused = status == "refused"
+        given, rejected = (None, transform) if refused else (transform, None)
+        return cls(engine, status, given, reasons, confidence, stats, rejected)
+
+    @property
+    def candidate(self) -> Transform | None:
+        """The transform found, whether it was refused or not."""
+        return self.rejected if self.fixed_to_moving is None else self.fixed_to_moving
 
 
 @runtime_checkable
@@ -52,8 +77,11 @@ class Registrar(Protocol):
     def register(self, fixed: Image, moving: Image) -> Registration:
         """Find the transform from world points of ``fixed`` to world points of ``moving``.
 
+        Images without information (tiny, constant, wholly masked) are refused as a value; values that are not finite
+        count as masked.
+
         Raises:
             DimensionError: The method does not exist for this number of dimensions.
-            InvalidInputError: An image is empty of information (constant) or holds values that are not finite.
+            InvalidInputError: The images differ in dimensions, or one holds complex numbers.
         """
         ...

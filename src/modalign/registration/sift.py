@@ -12,7 +12,7 @@ from modalign.errors import InvalidInputError
 from modalign.geometry import Grid, Linear, fit_affine, fit_rigid, fit_similarity
 from modalign.image import Image
 from modalign.registration import workspace
-from modalign.registration.checks import check_pair
+from modalign.registration.engine import Engine
 from modalign.registration.registrar import Registration, Status
 
 Array = np.ndarray
@@ -41,7 +41,7 @@ ADVICE = "use a representation in which the images look alike, or another method
 
 
 @dataclass(frozen=True)
-class Sift:
+class Sift(Engine):
     """Match SIFT key points and fit a transform to them: for images or representations with much local detail.
 
     Any rotation and any position with some overlap are found. Images with inverted contrast do not match: use a
@@ -81,9 +81,8 @@ class Sift:
         if not (self.inlier_distance_pixels > 0 and self.contrast_threshold >= 0 and self.max_side >= 32):
             raise InvalidInputError("inlier_distance_pixels must be positive, max_side at least 32")
 
-    def register(self, fixed: Image, moving: Image) -> Registration:
-        """Find the transform on which most matches agree; see :class:`Registrar`."""
-        check_pair(self, fixed, moving)
+    def find(self, fixed: Image, moving: Image) -> Registration:
+        """Find the transform on which most matches agree."""
         space = workspace.harmonised(*workspace.pictures(fixed, moving))
         spacing = workspace.finest_spacing(space.fixed, space.moving, self.max_side)
         images = [workspace.isotropic(image, spacing) for image in (space.fixed, space.moving)]
@@ -98,8 +97,8 @@ class Sift:
         stats |= {"inlier_ratio": float(inliers.mean()) if len(inliers) else 0.0}
         stats |= {"spread": _spread(fixed_points[inliers], images[0].grid) if inliers.any() else 0.0}
         status, reasons = verdict(stats)
-        found = space.to_world(transform) if transform is not None and status != "refused" else None
-        return Registration(self.name, status, found, reasons, None, stats)
+        found = None if transform is None else space.to_world(transform)
+        return Registration.judged(self.name, status, found, reasons, stats)
 
     def _robust_fit(
         self, fixed_grid: Grid, moving_grid: Grid, fixed: Points, moving: Points
