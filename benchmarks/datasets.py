@@ -8,6 +8,7 @@ import numpy as np
 
 from modalign.data.pairs import Pair, PairFiles, load_pairs
 from modalign.errors import PairingError
+from modalign.geometry import Grid
 from modalign.image import Image
 from modalign.io import read_image
 
@@ -56,6 +57,35 @@ def phase_fluorescence() -> Split:
         return Pair(f"{number:03d}", read_image(root / "phase" / f"{number:03d}.png"), stack)
 
     return [pair(n) for n in (1, 2, 5, 6, 9, 10)], [pair(n) for n in (13, 14)]
+
+
+def gfp_dna() -> Split:
+    """FKHR-GFP (fixed) and DNA (moving) of cells, 640 × 639, split by row of the plate: row D is unseen.
+
+    The catalogue measured a constant shift of one pixel between the two; it is undone here.
+    """
+    root = data_root() / "sbs_gfp_dna"
+
+    def pair(number: int) -> Pair:
+        gfp, dna = (read_image(root / kind / f"{number:03d}.png") for kind in ("gfp", "dna"))
+        left, right = gfp.data[..., :-1], dna.data[..., 1:]
+        grid = Grid(left.shape[1:])
+        return Pair(f"{number:03d}", Image(left, grid), Image(right, grid))
+
+    return [pair(n) for n in range(1, 37)], [pair(n) for n in range(37, 49)]
+
+
+def mouse_sections() -> Split:
+    """Nuclear stain (fixed) and autofluorescence (moving) of mouse brain sections, 459 × 655, split along z."""
+    root = data_root() / "mouse_sections_dapi_af"
+
+    def files(numbers: range) -> list[PairFiles]:
+        return [
+            PairFiles(f"{n:03d}", root / "ch1_dapi" / f"{n:03d}.tif", root / "ch2_autofluo" / f"{n:03d}.tif")
+            for n in numbers
+        ]
+
+    return load_pairs(files(range(1, 10))), load_pairs(files(range(10, 13)))
 
 
 def require_data() -> None:

@@ -34,7 +34,7 @@ from modalign.evaluation.study import (
 )
 from modalign.image import Image
 from modalign.io import atomic_path
-from modalign.registration import FftSearch, MutualInformation, Registrar, Registration, Sift, register
+from modalign.registration import Features, FftSearch, MutualInformation, Registrar, Registration, register
 from modalign.report import figure_bytes, success_figure
 from modalign.representation import ComirModel
 from modalign.training import ComirOptions, fit_comir
@@ -148,7 +148,7 @@ def methods(model: ComirModel, *, baselines: bool) -> dict[str, Method]:
     """The rows of the tables."""
     encoded = {
         "CoMIR + FFT search": through(model, FftSearch()),
-        "CoMIR + SIFT": through(model, Sift()),
+        "CoMIR + SIFT": through(model, Features()),
     }
     return {**originals(), **encoded} if baselines else encoded
 
@@ -157,7 +157,7 @@ def originals() -> dict[str, Method]:
     """Methods that compare the intensities themselves, and doing nothing."""
     return {
         "do-nothing": do_nothing,
-        "SIFT": raw(Sift()),
+        "SIFT": raw(Features()),
         "mutual information, 3 starts": raw(MutualInformation()),
         "FFT search": raw(FftSearch()),
     }

@@ -11,7 +11,7 @@ from modalign.data.pairs import Pair
 from modalign.data.tissue import TissueOptions, tissue
 from modalign.geometry import Rigid, rotation_matrix
 from modalign.nn import Network, TiramisuOptions, UNetOptions
-from modalign.registration import FftSearch, MutualInformation, Registrar, Sift
+from modalign.registration import Features, FftSearch, MutualInformation, Registrar
 from modalign.representation.tiling import encode_tiled
 from modalign.training import ComirOptions, comir
 
@@ -47,7 +47,7 @@ def noise(side: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal((3, side, side), dtype=np.float32)
 
 
-@pytest.mark.parametrize("method", [FftSearch(), Sift(), MutualInformation()], ids=lambda m: m.name)
+@pytest.mark.parametrize("method", [FftSearch(), Features(), MutualInformation()], ids=lambda m: m.name)
 @pytest.mark.benchmark(group="register 300²")
 def test_register(benchmark: BenchmarkFixture, view: Pair, method: Registrar) -> None:
     benchmark.pedantic(lambda: method.register(view.fixed, view.moving), rounds=3)

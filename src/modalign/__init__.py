@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from modalign.io import write_transform as write_transform
     from modalign.pipeline import align as align
     from modalign.pipeline import warp as warp
+    from modalign.registration import Auto as Auto
+    from modalign.registration import Features as Features
     from modalign.registration import FftSearch as FftSearch
+    from modalign.registration import GlobalMI as GlobalMI
     from modalign.registration import MutualInformation as MutualInformation
     from modalign.registration import Registration as Registration
-    from modalign.registration import Sift as Sift
     from modalign.representation import ComirModel as ComirModel
     from modalign.training import ComirOptions as ComirOptions
     from modalign.training import fit_comir as fit_comir
@@ -33,7 +35,7 @@ _HOMES = {
     "image": ("Image", "Labels", "Points"),
     "io": ("read_image", "read_transform", "write_image", "write_transform"),
     "pipeline": ("align", "warp"),
-    "registration": ("FftSearch", "MutualInformation", "Registration", "Sift"),
+    "registration": ("FftSearch", "MutualInformation", "Registration", "Features"),
     "representation": ("ComirModel",),
     "training": ("ComirOptions", "fit_comir"),
 }

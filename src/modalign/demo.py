@@ -11,10 +11,11 @@ from modalign.data.tissue import TissueOptions, tissue
 from modalign.geometry import Rigid, corner_error, rotation_matrix
 from modalign.image import Image
 from modalign.pipeline import Alignment, align
-from modalign.registration import FftSearch, MutualInformation, Registrar
+from modalign.registration import Auto, MutualInformation, Registrar
 from modalign.report import magenta_green, pictures
 from modalign.representation import ComirModel
 from modalign.training import ComirOptions, TrainedComir, TrainingProgress, fit_comir
+from modalign.training.calibration import CalibrationOptions
 from modalign.training.validation import ValidationOptions
 
 MODALITIES = ("second harmonic", "bright field")
@@ -35,6 +36,7 @@ class DemoOptions:
             steps=400,
             augmentation=Augmentation(gamma=0.3, contrast=0.1, mixing=0.03),
             validation=ValidationOptions(times=2, draws=2),
+            calibration=CalibrationOptions(displaced=16, unrelated=12, missed=10),
             checkpoint_seconds=1e9,
         )
     )
@@ -145,9 +147,7 @@ def cases(options: DemoOptions) -> Iterator[Case]:
 
 def solve(case: Case, model: ComirModel) -> Outcome:
     """Align one case through the model, and by mutual information on the originals for comparison."""
-    method = FftSearch(mirror=True)
-    encoders = (model.encoder("fixed"), model.encoder("moving"))
-    alignment = align(case.fixed, case.moving, method, encoders=encoders)
+    alignment = align(case.fixed, case.moving, Auto(mirror=True), model=model)
     comparison = align(case.fixed, case.moving, _comparison())
     return Outcome(case, alignment, _error(case, alignment), _error(case, comparison))
 

@@ -80,6 +80,15 @@ class Image:
         mask = None if opaque.all() and self.mask is None else self.valid & opaque
         return Image(self.data[keep], self.grid, tuple(self.channels[i] for i in keep), mask)
 
+    def without_gaps(self) -> "Image":
+        """The image with pixels that are not finite masked out, and the median of their channel in their place."""
+        finite = np.isfinite(self.data)
+        if finite.all():
+            return self
+        medians = [np.median(values[good]) if good.any() else 0 for values, good in zip(self.data, finite, strict=True)]
+        fill = np.array(medians, dtype=self.data.dtype).reshape(-1, *(1,) * self.ndim)
+        return replace(self, data=np.where(finite, self.data, fill), mask=self.valid & finite.all(axis=0))
+
     def resampled(
         self, fixed: Grid, fixed_to_moving: Transform, *, order: int = 1, fill: float | Float[Array, " channels"] = 0.0
     ) -> "Image":

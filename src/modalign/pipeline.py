@@ -1,4 +1,4 @@
-"""The product in twenty lines: represent two images, register the representations, apply the result to the original."""
+"""The product in twenty lines: represent two images, register the representations, judge, apply to the original."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ import numpy as np
 
 from modalign.geometry import Grid, Transform
 from modalign.image import Image
-from modalign.registration import FftSearch, Registrar, Registration, register
-from modalign.representation.encoder import Encoder, Identity
+from modalign.registration import Auto, Judge, Registrar, Registration, register
+from modalign.representation.encoder import Encoder, Identity, Model
 
 Interpolation = Literal["nearest", "linear", "cubic"]
 ORDERS: dict[Interpolation, int] = {"nearest": 0, "linear": 1, "cubic": 3}
@@ -20,7 +20,7 @@ class Alignment:
     """What :func:`align` found.
 
     Attributes:
-        registration: The transform with its status.
+        registration: The transform with its verdict.
         fixed: Representation of the fixed image, on its grid.
         moving: Representation of the moving image, on its grid.
         warped: The original moving image on the grid of the fixed one; ``None`` where the registration was refused.
@@ -35,9 +35,10 @@ class Alignment:
 def align(
     fixed: Image,
     moving: Image,
-    method: Registrar = FftSearch(),  # noqa: B008 - frozen options
+    method: Registrar = Auto(),  # noqa: B008 - frozen options
     *,
-    encoders: tuple[Encoder, Encoder] = (Identity(), Identity()),
+    model: Model | None = None,
+    encoders: tuple[Encoder, Encoder] | None = None,
     interpolation: Interpolation = "linear",
 ) -> Alignment:
     """Align two images of one place.
@@ -46,7 +47,8 @@ def align(
         fixed: The image that stays.
         moving: The image to bring onto it; may differ in size, pixel size and modality.
         method: How the representations are registered.
-        encoders: Representation of the fixed and of the moving image; raw intensities by default.
+        model: Represents both images and knows how sure to be of a result; raw intensities by default.
+        encoders: Used in place of those of the model, for instance on another device.
         interpolation: How the original moving image is sampled, once.
 
     Raises:
@@ -54,11 +56,14 @@ def align(
         InvalidInputError: The images differ in dimensions, or one holds complex numbers.
         ModelError: An encoder does not fit its image.
     """
-    fixed_representation, moving_representation = encoders[0].encode(fixed), encoders[1].encode(moving)
-    registration = register(fixed_representation, moving_representation, method)
+    encoders = encoders or (model.encoders() if model else (Identity(), Identity()))
+    representations = encoders[0].encode(fixed), encoders[1].encode(moving)
+    registration = register(*representations, method)
+    judge = Judge.of_model(model.calibration) if model else Judge()
+    registration = judge.judge(registration, *representations, (fixed, moving))
     found = registration.fixed_to_moving
     warped = None if found is None else warp(moving, fixed.grid, found, interpolation=interpolation)
-    return Alignment(registration, fixed_representation, moving_representation, warped)
+    return Alignment(registration, *representations, warped)
 
 
 def warp(

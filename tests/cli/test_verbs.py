@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from modalign.data.pairs import Pair
 from modalign.geometry import Grid
 from modalign.image import Image, Points
 from modalign.io import read_image, read_points, read_transform, write_image, write_points
+from modalign.registration import ENGINES
 from modalign.representation import ComirModel
 
 from .conftest import Displaced
@@ -30,6 +32,12 @@ QUICK = (
     "--patch",
     16,
     "--validation.draws",
+    1,
+    "--calibration.displaced",
+    2,
+    "--calibration.unrelated",
+    1,
+    "--calibration.missed",
     1,
     "--accelerator",
     "cpu",
@@ -107,7 +115,7 @@ def test_encode_keeps_size_and_pixel_size(run: Run, model: Path, pairs: list[Pai
     assert read_image(tmp_path / "p.png").data.shape == (3, *image.grid.shape)
 
 
-@pytest.mark.parametrize("engine", ["fft-search", "sift"])
+@pytest.mark.parametrize("engine", ["auto", "fft-search", "sift"])
 def test_register_finds_the_truth_and_writes_everything(
     run: Run, displaced: Displaced, tmp_path: Path, engine: str
 ) -> None:
@@ -115,14 +123,14 @@ def test_register_finds_the_truth_and_writes_everything(
     assert ran.status == 0, ran.err
     result = json.loads(ran.out)
     assert result["status"] == "accepted"
-    assert result["engine"] == engine
-    assert result["confidence"] is None
+    assert result["engine"] == ENGINES[engine].name
+    assert 0.9 <= result["confidence"] <= 1
     matrix = np.array(result["fixed_to_moving"]["matrix_zyx"])
     assert np.allclose(np.array(result["fixed_to_moving"]["matrix_xy"])[[1, 0, 2]][:, [1, 0, 2]], matrix)
     grid = read_image(displaced.fixed).grid
     truth, found = read_transform(displaced.truth).transform, read_transform(result["files"]["transform"]).transform
     np.testing.assert_allclose(found.map_points(grid.corners), truth.map_points(grid.corners), atol=0.7)
-    for name in ("aligned", "checkerboard", "overlay", "itk_transform", "result"):
+    for name in ("report", "aligned", "checkerboard", "overlay", "itk_transform", "result"):
         assert Path(result["files"][name]).is_file()
     assert sitk.ReadTransform(result["files"]["itk_transform"]).GetDimension() == 2
     aligned, fixed = read_image(result["files"]["aligned"]), read_image(displaced.fixed)
@@ -144,6 +152,40 @@ def test_refused_registration_leaves_no_transform(run: Run, tmp_path: Path, make
     assert result["fixed_to_moving"] is None
     assert not (tmp_path / "r" / "transform.json").exists()
     assert json.loads((tmp_path / "r" / "result.json").read_text())["status"] == "refused"
+    assert "refused" in (tmp_path / "r" / "report.html").read_text(encoding="utf-8").lower()
+
+
+def test_a_refused_result_is_written_where_it_is_forced(
+    run: Run, tmp_path: Path, make_pair: Callable[..., Pair]
+) -> None:
+    """The status stays what it is, and the transform file says so."""
+    write_image(tmp_path / "a.png", make_pair(1).fixed)
+    write_image(tmp_path / "b.png", make_pair(77).fixed)
+    arguments = ("register", tmp_path / "a.png", tmp_path / "b.png", "--engine", "fft-search", "--out", tmp_path / "r")
+    assert run(*arguments).status == 3
+    assert not (tmp_path / "r" / "aligned.tif").exists()
+    ran = run(*arguments, "--force", "--json")
+    assert ran.status == 3
+    result = json.loads(ran.out)
+    assert result["status"] == "refused"
+    assert (tmp_path / "r" / "aligned.tif").is_file()
+    assert read_transform(tmp_path / "r" / "transform.json").info["status"] == "refused"
+
+
+def test_strict_exits_with_3_unless_accepted(run: Run, displaced: Displaced, tmp_path: Path) -> None:
+    arguments = ("register", displaced.fixed, displaced.moving, "--engine", "fft-search", "--out", tmp_path / "r")
+    assert run(*arguments, "--strict").status == 0
+    other = ("--engine", "fft-search", "--max-rotation-degrees", "2", "--strict")
+    ran = run(*arguments[:3], *other, "--out", tmp_path / "s", "--json")
+    assert (ran.status == 0) == (json.loads(ran.out)["status"] == "accepted")
+
+
+def test_every_engine_is_called_by_its_name_and_shows_its_own_options(run: Run) -> None:
+    from modalign.cli.register import command_class
+
+    for name, method in ENGINES.items():
+        chosen = command_class(["a", "b", "--engine", name])
+        assert {entry.name: entry for entry in fields(chosen)}["method"].default == method
 
 
 def test_pixel_sizes_given_by_hand_are_world_units(run: Run, displaced: Displaced, tmp_path: Path) -> None:
@@ -215,7 +257,7 @@ def test_a_missing_pixel_size_is_mentioned(run: Run, displaced: Displaced, tmp_p
     ran = run(
         "register", displaced.fixed, displaced.moving, "--fixed-pixel-size", 0.5, "--out", tmp_path / "r", "--json"
     )
-    assert any("moving image has no pixel size" in reason for reason in json.loads(ran.out)["reasons"])
+    assert any("moving image has no pixel size" in reason for reason in json.loads(ran.out)["notes"])
 
 
 def test_result_of_apply_has_the_pixel_size_of_like(run: Run, displaced: Displaced, tmp_path: Path) -> None:

@@ -10,26 +10,35 @@ import pytest
 from modalign.errors import DimensionError, InvalidInputError
 from modalign.geometry import Grid
 from modalign.image import Image
-from modalign.registration import METHODS, FftSearch, MutualInformation, Sift, method_from_dict, method_to_dict
+from modalign.registration import (
+    ENGINES,
+    METHODS,
+    Features,
+    FftSearch,
+    MutualInformation,
+    method_from_dict,
+    method_to_dict,
+)
 from modalign.registration.workspace import finest_spacing, gray, isotropic, pictures
 
 
-@pytest.mark.parametrize("method", [FftSearch(mirror=True), Sift(ratio=0.8), MutualInformation((1.0, 2.0))])
+@pytest.mark.parametrize("method", [FftSearch(mirror=True), Features(ratio=0.8), MutualInformation((1.0, 2.0))])
 def test_a_saved_method_comes_back_from_json(method):
     assert method_from_dict(json.loads(json.dumps(method_to_dict(method)))) == method
 
 
 def test_names_are_unique_and_dimensions_stated():
-    assert len(METHODS) == 3
+    assert len(METHODS) == 10
+    assert all(ENGINES[name] == kind() for name, kind in METHODS.items())
     assert all(kind.ndims <= {2, 3} for kind in METHODS.values())
 
 
 @pytest.mark.parametrize(
     ("saved", "known"),
     [
-        ({"name": "magic"}, "fft-search, mutual-information, sift"),
-        ({"name": "sift", "configuration": {"speed": 3}}, "transform, features"),
-        ({"name": "sift", "options": {}}, "configuration"),
+        ({"name": "magic"}, "fft-search, global-mi, mutual-information"),
+        ({"name": "features", "configuration": {"speed": 3}}, "transform, features"),
+        ({"name": "features", "options": {}}, "configuration"),
     ],
 )
 def test_unknown_names_and_options_are_answered_with_the_known_ones(saved, known):

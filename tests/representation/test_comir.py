@@ -9,7 +9,7 @@ import torch
 
 from modalign.data.intensity import IntensityScaling
 from modalign.data.pairs import Pair
-from modalign.errors import InvalidInputError, ModelError
+from modalign.errors import ModelError
 from modalign.geometry import Grid
 from modalign.image import Image
 from modalign.representation import ComirModel, Encoder, Identity
@@ -137,11 +137,12 @@ def test_transparency_is_not_a_channel(untrained: ComirModel, pairs: list[Pair])
     np.testing.assert_array_equal(encoder.encode(rgba).data, encoder.encode(fixed).data)
 
 
-def test_values_that_are_not_finite_are_refused(untrained: ComirModel, pairs: list[Pair]) -> None:
+def test_values_that_are_not_finite_are_masked(untrained: ComirModel, pairs: list[Pair]) -> None:
     data = pairs[0].moving.data.astype(np.float32)
     data[0, 3, 4] = np.nan
-    with pytest.raises(InvalidInputError, match="not finite"):
-        untrained.encoder("moving").encode(pairs[0].moving.with_data(data))
+    encoded = untrained.encoder("moving").encode(pairs[0].moving.with_data(data))
+    assert np.isfinite(encoded.data).all()
+    assert np.argwhere(~encoded.valid).tolist() == [[3, 4]]
 
 
 def test_other_dimensions_are_refused(untrained: ComirModel) -> None:

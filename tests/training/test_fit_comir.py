@@ -13,6 +13,7 @@ from modalign.data.pairs import Pair
 from modalign.errors import InvalidInputError, TrainingError
 from modalign.nn import UNetOptions
 from modalign.training import ComirOptions, TrainingProgress, fit_comir
+from modalign.training.calibration import CalibrationOptions
 from modalign.training.validation import ValidationOptions
 
 QUICK = ComirOptions(
@@ -22,6 +23,7 @@ QUICK = ComirOptions(
     batch=4,
     accelerator="cpu",
     validation=ValidationOptions(times=1, draws=1, most_pairs=1),
+    calibration=CalibrationOptions(displaced=2, unrelated=1, missed=1),
 )
 
 

@@ -62,7 +62,12 @@ def _train(command: Demo) -> TrainedComir:
         return train(
             pairs,
             options,
-            lambda now: advance(now.fraction, f"step {now.step}, loss {now.loss:.2f} (chance {now.chance:.2f})"),
+            lambda now: advance(
+                now.fraction,
+                "calibrating the verdict"
+                if now.calibrating
+                else f"step {now.step}, loss {now.loss:.2f} (chance {now.chance:.2f})",
+            ),
         )
 
 

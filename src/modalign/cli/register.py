@@ -1,33 +1,39 @@
 """``modalign register``."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from modalign import __version__
-from modalign.cli.console import EXIT_NOT_TRUSTED, parse, print_json
+from modalign.cli.console import EXIT_NOT_TRUSTED, parse
 from modalign.cli.files import read_with_pixel_size
-from modalign.geometry import Grid
+from modalign.cli.registered import Job, sha256, tell, write_results
 from modalign.geometry.grid import Unit
 from modalign.image import Image
-from modalign.io import make_folder, read_mask, transform_to_dict, write_image, write_json, write_transform
+from modalign.io import make_folder, read_mask
 from modalign.pipeline import Alignment, Interpolation, align
-from modalign.registration import FftSearch, Method, MutualInformation, Sift, method_to_dict
-from modalign.report import checkerboard, magenta_green, pictures
-from modalign.representation.encoder import Encoder, Identity
+from modalign.registration import ENGINES, Auto, Method
+from modalign.report import InputRecord, PixelSizeSource, RegisterCommand, changed_options
+
+if TYPE_CHECKING:
+    from modalign.representation import ComirModel
+
+    EngineName = str
+else:
+    EngineName = Literal[tuple(ENGINES)]
 
 
 @dataclass(frozen=True)
 class Register:
     """Find the transform between two images, and bring the moving one onto the fixed one.
 
-    Without a model the intensities themselves are compared. Writes the transform (JSON and ITK), the aligned image,
-    overlays and the result into a folder. Exit status 3 where the result was refused.
+    Without a model the intensities themselves are compared. Writes a report, the transform (JSON and ITK), the aligned
+    image, overlays and the result into a folder. Exit status 3 where the result was refused; then there is a report
+    alone.
     """
 
     fixed: tyro.conf.Positional[Path]
@@ -38,10 +44,12 @@ class Register:
     """Folder for the results."""
     model: Path | None = None
     """Model folder; its two sides are used in the order fixed, moving."""
-    engine: Literal["fft-search", "sift", "mutual-information"] = "fft-search"
-    """How to search."""
+    engine: EngineName = "auto"
+    """How to search; every engine has options of its own, see --engine NAME --help."""
     strict: bool = False
-    """Exit with status 3 also where the result is unsure."""
+    """Exit with status 3 unless the result is accepted, and so also where it is unsure."""
+    force: bool = False
+    """Write the transform and the aligned image even where the result was refused."""
     json: bool = False
     """Print the result as one JSON object."""
     fixed_mask: Path | None = None
@@ -58,40 +66,52 @@ class Register:
     """How the aligned image is sampled from the original."""
     device: str = "cpu"
     """Where the networks compute."""
-    fft_search: FftSearch = FftSearch()
-    """Options of the engine fft-search."""
-    sift: Sift = Sift()
-    """Options of the engine sift."""
-    mutual_information: MutualInformation = MutualInformation()
-    """Options of the engine mutual-information."""
 
-    @property
-    def method(self) -> Method:
-        """The chosen engine with its options."""
-        engines: dict[str, Method] = {e.name: e for e in (self.fft_search, self.sift, self.mutual_information)}
-        return engines[self.engine]
+
+@dataclass(frozen=True)
+class Chosen(Register):
+    """The verb with the options of the engine that was named."""
+
+    method: Method = field(default_factory=Auto, kw_only=True)
+
+
+def command_class(arguments: Sequence[str]) -> type[Chosen]:
+    """The verb with the options of the engine that the arguments name, and of no other: nine at once help nobody."""
+    default = ENGINES.get(_engine_name(arguments), Auto())
+    flat: Any = Annotated[type(default), tyro.conf.arg(name="")]
+    fields: list[Any] = [("method", flat, field(default=default, kw_only=True))]
+    chosen = make_dataclass("Register", fields, bases=(Chosen,), frozen=True)
+    chosen.__doc__ = Register.__doc__
+    return chosen
+
+
+def _engine_name(arguments: Sequence[str]) -> str:
+    """The value of the last ``--engine``; what else stands there is the parser's to judge."""
+    name = "auto"
+    for position, argument in enumerate(arguments):
+        if argument.startswith("--engine="):
+            name = argument.partition("=")[2]
+        elif argument == "--engine" and position + 1 < len(arguments):
+            name = arguments[position + 1]
+    return name
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run the verb; returns the exit status."""
-    command = parse(Register, "register", arguments)
-    encoders, ndim = _encoders(command)
+    command = parse(command_class(arguments), "register", arguments)
+    model = _model(command)
+    ndim = None if model is None else model.card.ndim
     fixed = _read(command.fixed, command.fixed_mask, command.fixed_pixel_size, command, ndim)
     moving = _read(command.moving, command.moving_mask, command.moving_pixel_size, command, ndim)
     with _folder(command.out):
         started = perf_counter()
-        alignment = align(fixed, moving, command.method, encoders=encoders, interpolation=command.interpolation)
-        seconds = perf_counter() - started
-    files = _write(command, fixed, moving, alignment)
-    result = _result(alignment, fixed.grid, moving.grid, seconds, files)
-    details = {
-        "fixed": str(command.fixed),
-        "moving": str(command.moving),
-        "model": command.model and str(command.model),
-    }
-    record = {**result, **details, "method": method_to_dict(command.method), "modalign": __version__}
-    write_json(command.out / "result.json", {**record, "stats": dict(alignment.registration.stats)})
-    _tell(command, result)
+        encoders = None if model is None else model.encoders(device=command.device)
+        alignment = align(
+            fixed, moving, command.method, model=model, encoders=encoders, interpolation=command.interpolation
+        )
+    job = _job(command, fixed, moving, alignment, round(perf_counter() - started, 3))
+    result = write_results(job)
+    tell(job, result, as_json=command.json)
     trusted = ("accepted",) if command.strict else ("accepted", "unsure")
     return 0 if alignment.registration.status in trusted else EXIT_NOT_TRUSTED
 
@@ -109,14 +129,12 @@ def _folder(path: Path) -> Iterator[None]:
         raise
 
 
-def _encoders(command: Register) -> tuple[tuple[Encoder, Encoder], int | None]:
+def _model(command: Register) -> "ComirModel | None":
     if command.model is None:
-        return (Identity(), Identity()), None
+        return None
     from modalign.representation import ComirModel
 
-    model = ComirModel.load(command.model)
-    fixed, moving = model.encoder("fixed", device=command.device), model.encoder("moving", device=command.device)
-    return (fixed, moving), model.card.ndim
+    return ComirModel.load(command.model)
 
 
 def _read(path: Path, mask: Path | None, pixel_size: float | None, command: Register, ndim: int | None) -> Image:
@@ -126,65 +144,54 @@ def _read(path: Path, mask: Path | None, pixel_size: float | None, command: Regi
     return replace(image, mask=read_mask(mask, image.grid))
 
 
-def _write(command: Register, fixed: Image, moving: Image, alignment: Alignment) -> dict[str, str]:
-    """Write what there is to see; a refused result leaves no transform and no aligned image, not even an old one."""
-    found, warped = alignment.registration.fixed_to_moving, alignment.warped
-    suffix = ".tif" if fixed.ndim == 2 else ".nii.gz"
-    paths = {
-        "transform": command.out / "transform.json",
-        "itk_transform": command.out / "transform.tfm",
-        "aligned": command.out / f"aligned{suffix}",
-        "checkerboard": command.out / "checkerboard.png",
-        "overlay": command.out / "overlay.png",
-        "fixed_representation": command.out / "fixed_representation.png",
-        "moving_representation": command.out / "moving_representation.png",
+def _job(command: Chosen, fixed: Image, moving: Image, alignment: Alignment, seconds: float) -> Job:
+    default = ENGINES[command.engine]
+    engine_options = changed_options(command.method, default) if isinstance(command.method, type(default)) else {}
+    given = {
+        name: values
+        for name, values in changed_options(command, replace(command, **_defaults(command))).items()
+        if name not in ("--fixed", "--moving", "--engine")
     }
-    for path in (*paths.values(), command.out / "result.json"):
-        path.unlink(missing_ok=True)
-    written = {"result": command.out / "result.json"}
-    if found is not None and warped is not None:
-        info = {"engine": alignment.registration.engine, "status": alignment.registration.status}
-        write_transform(paths["transform"], found, fixed=fixed.grid, moving=moving.grid, info=info)
-        write_transform(paths["itk_transform"], found, fixed=fixed.grid, moving=moving.grid)
-        write_image(paths["aligned"], warped)
-        write_image(paths["checkerboard"], checkerboard(fixed, warped))
-        write_image(paths["overlay"], magenta_green(fixed, warped))
-    if command.model is not None:
-        for role, shown in zip(("fixed", "moving"), pictures([alignment.fixed, alignment.moving]), strict=True):
-            write_image(paths[f"{role}_representation"], shown)
-    written |= {name: path for name, path in paths.items() if path.is_file()}
-    return {name: str(path) for name, path in written.items()}
+    typed = RegisterCommand(str(command.fixed), str(command.moving), command.engine, given, engine_options)
+    sides = (
+        ("fixed", command.fixed, fixed, command.fixed_pixel_size, command.fixed_mask),
+        ("moving", command.moving, moving, command.moving_pixel_size, command.moving_mask),
+    )
+    records = [
+        InputRecord.of(
+            role,  # type: ignore[arg-type]
+            str(path),
+            image,
+            _source(image, pixel_size),
+            mask=str(mask) if mask else "none",
+            sha256=sha256(path),
+        )
+        for role, path, image, pixel_size, mask in sides
+    ]
+    folder = command.model
+    model = None if folder is None else {"folder": str(folder), "sha256": sha256(folder)}
+    return Job(
+        command.out,
+        typed,
+        command.method,
+        command.interpolation,
+        (records[0], records[1]),
+        fixed,
+        moving,
+        alignment,
+        seconds,
+        model,
+        command.force,
+    )
 
 
-def _result(
-    alignment: Alignment, fixed: Grid, moving: Grid, seconds: float, files: Mapping[str, str]
-) -> dict[str, Any]:
-    registration = alignment.registration
-    found = registration.fixed_to_moving
-    matrices = None
-    if found is not None:
-        saved = transform_to_dict(found, fixed=fixed, moving=moving)
-        matrices = {key: saved[key] for key in ("type", "matrix_xy", "matrix_zyx", "unit", "moving_unit")}
-    return {
-        "status": registration.status,
-        "confidence": registration.confidence,
-        "reasons": list(registration.reasons),
-        "engine": registration.engine,
-        "fixed_to_moving": matrices,
-        "seconds": round(seconds, 3),
-        "files": dict(files),
-    }
+def _defaults(command: Chosen) -> dict[str, Any]:
+    """The options of the verb as they are where none is given; ``--out`` always is."""
+    values = {entry.name: entry.default for entry in fields(Register) if entry.default is not MISSING}
+    return {**values, "out": None, "method": command.method}
 
 
-def _tell(command: Register, result: Mapping[str, Any]) -> None:
-    if command.json:
-        print_json(result)
-        return
-    print(f"{result['status']}: {'; '.join(result['reasons'])}")
-    for name, path in result["files"].items():
-        print(f"  {name.replace('_', ' '):<22}{path}")
-    if result["fixed_to_moving"] is None:
-        return
-    if command.model is None and result["status"] != "accepted":
-        print("the intensities may have too little in common; a model made with 'modalign train' may help")
-    print(f"next: modalign apply IMAGE {result['files']['transform']} --like {command.fixed} --out FILE")
+def _source(image: Image, given: float | None) -> PixelSizeSource:
+    if given is not None:
+        return "given on the command line"
+    return "none: pixels" if image.grid.unit == "pixel" else "file"

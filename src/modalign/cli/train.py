@@ -90,6 +90,9 @@ def _fit(
         def report(now: TrainingProgress) -> None:
             if stopping.is_set():
                 raise KeyboardInterrupt
+            if now.calibrating:
+                advance(now.fraction, "calibrating the verdict")
+                return
             judged = f", validation {now.validation.success:.0%}" if now.validation else ""
             advance(now.fraction, f"step {now.step}, loss {now.loss:.3f} (chance {now.chance:.3f}){judged}")
 

@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -35,11 +34,11 @@ class Engine(ABC):
             InvalidInputError: The images differ in dimensions, or one holds complex numbers.
         """
         check_dimensions(self, fixed, moving)
-        usable = [finite(image) for image in (fixed, moving)]
-        for role, image in zip(("fixed", "moving"), usable, strict=True):
+        fixed, moving = usable(fixed), usable(moving)
+        for role, image in (("fixed", fixed), ("moving", moving)):
             if reason := emptiness(image):
                 return Registration(self.name, "refused", None, (f"the {role} image {reason}",))
-        return self.find(*usable)
+        return self.find(fixed, moving)
 
     @abstractmethod
     def find(self, fixed: Image, moving: Image) -> Registration:
@@ -59,18 +58,15 @@ def check_dimensions(
         raise DimensionError(method.name, fixed.ndim, alternatives)
 
 
-def finite(image: Image) -> Image:
-    """The image with values that are not finite masked out and set to zero.
+def usable(image: Image) -> Image:
+    """The image with finite values only.
 
     Raises:
         InvalidInputError: The image holds complex numbers.
     """
     if np.iscomplexobj(image.data):
         raise InvalidInputError(f"{image!r} holds complex numbers; give their real part or magnitude")
-    good = np.isfinite(image.data).all(axis=0)
-    if good.all():
-        return image
-    return replace(image, data=np.where(good, image.data, 0).astype(image.data.dtype), mask=image.valid & good)
+    return image.without_gaps()
 
 
 def emptiness(image: Image) -> str | None:

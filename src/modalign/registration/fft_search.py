@@ -12,27 +12,23 @@ from modalign.image import Image
 from modalign.registration import workspace
 from modalign.registration.engine import Engine
 from modalign.registration.masked_ncc import Correlator, Spectra
-from modalign.registration.refinement import Level, Pose, climbed, refined, warped
-from modalign.registration.registrar import Registration, Status
-from modalign.registration.search import COARSE_SIDE, angles, compressed, distinct, level_spacings
+from modalign.registration.poses import Candidate, Level, Pose, warped
+from modalign.registration.refinement import GROUPS, Model, climbed, maximised
+from modalign.registration.registrar import Registration
+from modalign.registration.search import COARSE_SIDE, Pyramid, angles, compressed, distinct, scales, verdict
 
 Array = np.ndarray
 
 WINDOW_SIDE = 512
 """Levels with a longer side are only refined, not searched: the level below is already exact to a part of a pixel."""
 ANGLE_STEP = 1.4
-"""Step between rotations, in coarse pixels at the border."""
+"""Step between rotations, in coarse pixels at the border of the smaller image."""
+SCALE_STEP = 3.0
+"""Step between scales, in coarse pixels at the border of images of one size."""
+SCALED_SIDE, SCALED_CANDIDATES = 64, 2
+"""Longest side of the coarsest level where scales are searched, and how many times more places are kept there."""
 PEAKS = 3
 """Local maxima kept of each rotation."""
-
-LEAST_SCORE = 0.05
-"""A lower correlation is refused."""
-LEAST_CONTRAST, TRUSTED_CONTRAST = 0.15, 0.25
-"""By how much, as a fraction, the best place must outrank the next best elsewhere: not to be refused; to be trusted.
-
-On photographs, micrographs and collagen images of 160 to 600 pixels at any rotation, none of 49 unrelated pairs
-exceeded 0.15, and none of 46 pairs registered within 2 % of the width stayed below 0.26.
-"""
 
 
 @dataclass(frozen=True)
@@ -43,6 +39,8 @@ class FftSearch(Engine):
     FFT and with masks. The best distinct candidates are scored again at finer levels, and the best of all is refined to
     a small part of a pixel. No starting position is needed, and the result does not depend on chance.
 
+    Pixel sizes are trusted unless a range of scales is given; then every rotation is tried at every scale.
+
     Source: masked correlation, Padfield, IEEE TIP 21(5), 2012; refinement, Evangelidis and Psarakis, IEEE TPAMI 30(10),
     2008.
     """
@@ -51,7 +49,13 @@ class FftSearch(Engine):
     """Rotations up to this angle to both sides are tried."""
     mirror: bool = False
     """Also try the mirror image of the moving image."""
-    min_overlap: float = 0.3
+    min_scale: float = 1.0
+    """Smallest scale tried: how large things are in the moving image, relative to the fixed one, by the pixel sizes."""
+    max_scale: float = 1.0
+    """Largest scale tried. The time grows with its ratio to the smallest; 0.5 to 2 takes about three times as long."""
+    transform: Model = "rigid"
+    """What the last refinement may change. Where scales are searched, rigid becomes similarity."""
+    min_overlap: float = 0.2
     """Least overlap, as a fraction of the valid area of the smaller image."""
     candidates: int = 16
     """How many distinct places are scored again at a finer level."""
@@ -64,6 +68,12 @@ class FftSearch(Engine):
     def __post_init__(self) -> None:
         if not 0 <= self.max_rotation_degrees <= 180:
             raise InvalidInputError(f"max_rotation_degrees lies between 0 and 180, not {self.max_rotation_degrees}")
+        if not 0 < self.min_scale <= self.max_scale < math.inf:
+            raise InvalidInputError(
+                f"min_scale is above 0 and at most max_scale, not {self.min_scale} with {self.max_scale}"
+            )
+        if self.transform not in GROUPS:
+            raise InvalidInputError(f"transform is one of {', '.join(GROUPS)}, not {self.transform!r}")
         if not 0 < self.min_overlap <= 1:
             raise InvalidInputError(f"min_overlap is a fraction above 0 and at most 1, not {self.min_overlap}")
         if self.candidates < 2:
@@ -71,43 +81,90 @@ class FftSearch(Engine):
         if self.max_side < COARSE_SIDE:
             raise InvalidInputError(f"max_side is at least {COARSE_SIDE} pixels, not {self.max_side}")
 
-    def find(self, fixed: Image, moving: Image) -> Registration:
-        """Find the rigid transform under which the overlap correlates best."""
+    def propose(self, fixed: Image, moving: Image) -> list[Candidate]:
+        """The best distinct places before the last refinement, best first, as :meth:`find` weighs them.
+
+        Transforms are between the images' own worlds; the images must pass the checks of :meth:`register`.
+        """
         space = workspace.harmonised(*workspace.comparable(fixed, moving))
-        coarse, *finer = level_spacings(space.fixed, space.moving, self.max_side)
-        poses = self._searched(space.fixed, space.moving, coarse)
-        if len(poses) == 0:
+        poses, _ = self._searched(space.fixed, space.moving)
+        found = [pose.candidate(space.fixed.grid, space.moving.grid) for pose in poses]
+        return [replace(candidate, transform=space.to_world(candidate.transform)) for candidate in found]
+
+    def find(self, fixed: Image, moving: Image) -> Registration:
+        """Find the transform under which the overlap correlates best."""
+        space = workspace.harmonised(*workspace.comparable(fixed, moving))
+        poses, reached = self._searched(space.fixed, space.moving)
+        if not poses:
             return _no_overlap(self)
-        best, searched = poses[0], True
-        for spacing in finer or [coarse]:
-            level = Level.of(space.fixed, space.moving, spacing)
-            if searched := max(level.fixed_grid.shape) <= WINDOW_SIDE:
-                climbed_poses = [climbed(level, pose, self.min_overlap) for pose in poses]
-                poses = distinct(climbed_poses, level, max(2, len(poses) // 4))
-            best = poses[0] if searched else refined(level, best)
-        if searched:
-            best = refined(level, best)
-        return result(self, space, best, poses)
+        return result(self, space, self._refined(space, poses[0], reached), poses)
 
-    def _searched(self, fixed: Image, moving: Image, spacing: float) -> list[Pose]:
-        """The best distinct poses among all rotations and whole-pixel shifts, best first."""
-        level = Level.of(*compressed(fixed, moving), spacing)
-        found = [pose for mirrored in (False, True)[: 1 + self.mirror] for pose in self._swept(level, mirrored)]
-        return distinct(found, level, self.candidates)
+    def _searched(self, fixed: Image, moving: Image) -> tuple[list[Pose], int]:
+        """The best distinct poses at the finest level that is searched, best first, and the number of that level."""
+        pyramids = self._pyramids(fixed, moving)
+        poses, reached = self._swept(pyramids), 0
+        for number in range(1, max(len(pyramid.spacings) for pyramid in pyramids)) or (0,):
+            nearest = [_nearest(pyramids, pose) for pose in poses]
+            levels = {scale: near.level(number) for scale, near in {near.scale: near for near in nearest}.items()}
+            if not poses or max(max(level.fixed_grid.shape) for level in levels.values()) > WINDOW_SIDE:
+                break
+            climbs = [self._climbed(levels[near.scale], pose) for near, pose in zip(nearest, poses, strict=True)]
+            poses, reached = distinct(climbs, levels[nearest[0].scale], max(2, len(poses) // 4)), number
+        return poses, reached
 
-    def _swept(self, level: Level, mirrored: bool) -> Iterator[Pose]:
+    def _pyramids(self, fixed: Image, moving: Image) -> list[Pyramid]:
+        """One for every scale to try."""
+        side = SCALED_SIDE if self._is_scaled else COARSE_SIDE
+        tried = scales(self.min_scale, self.max_scale, SCALE_STEP * 2 / side)
+        return [Pyramid.of(fixed, moving, self.max_side, scale, side) for scale in tried]
+
+    @property
+    def _is_scaled(self) -> bool:
+        """Whether scales are searched."""
+        return self.min_scale < self.max_scale
+
+    def _climbed(self, level: Level, pose: Pose) -> Pose:
+        return climbed(level, pose, self.min_overlap, self._is_scaled)
+
+    def _swept(self, pyramids: Sequence[Pyramid]) -> list[Pose]:
+        """The best distinct poses among all scales, rotations and whole-pixel shifts at the coarsest level."""
+        count = self.candidates * (SCALED_CANDIDATES if self._is_scaled else 1)
+        found: list[Pose] = []
+        for pyramid in pyramids:
+            level = replace(pyramid, images=compressed(*pyramid.images)).level(0)
+            for mirrored in (False, True)[: 1 + self.mirror]:
+                found += distinct(list(self._turned(level, mirrored, pyramid.scale)), level, count)
+        return distinct(found, level, count)
+
+    def _turned(self, level: Level, mirrored: bool, scale: float) -> Iterator[Pose]:
+        """The best shifts of every rotation."""
         box = [math.ceil(math.hypot(*level.moving_grid.shape)) + 1] * level.moving_grid.ndim
         grid = level.fixed_grid.centered(box)
         correlator = Correlator(level.fixed, grid.shape, level.area, self.min_overlap)
-        sweep, has_opposites = angles(self.max_rotation_degrees, ANGLE_STEP * level.degrees_a_pixel)
+        step = np.rad2deg(2 * ANGLE_STEP / min(max(level.fixed_grid.shape), max(level.moving_grid.shape)))
+        sweep, has_opposites = angles(self.max_rotation_degrees, float(step))
         for degrees in sweep:
-            pose = Pose(degrees, mirrored, (0.0,) * grid.ndim)
+            pose = Pose(degrees, mirrored, (0.0,) * grid.ndim, scale=scale)
             stack = warped(level.moving, level.moving_grid, grid, pose.transform(level.fixed_grid, level.moving_grid))
             spectra = correlator.spectra(stack)
             yield from _peaks(correlator, spectra, level, pose)
             if has_opposites:
                 opposite = replace(pose, degrees=degrees - 180)
                 yield from _peaks(correlator, correlator.half_turned(spectra), level, opposite)
+
+    def _refined(self, space: workspace.Workspace, pose: Pose, reached: int) -> Candidate:
+        """A pose refined from the level it was searched at, or from the coarsest where more than its motion changes."""
+        pyramid = Pyramid.of(space.fixed, space.moving, self.max_side, pose.scale)
+        model: Model = "similarity" if self.transform == "rigid" and self._is_scaled else self.transform
+        best = pose.candidate(space.fixed.grid, space.moving.grid)
+        last = len(pyramid.spacings) - 1
+        for number in range(min(reached + 1, last) if model == "rigid" else 0, last + 1):
+            best = maximised(pyramid.level(number), best.transform, model)
+        return best
+
+
+def _nearest(pyramids: Sequence[Pyramid], pose: Pose) -> Pyramid:
+    return min(pyramids, key=lambda pyramid: abs(math.log(pyramid.scale / pose.scale)))
 
 
 def _peaks(correlator: Correlator, spectra: Spectra, level: Level, pose: Pose) -> Iterator[Pose]:
@@ -117,33 +174,21 @@ def _peaks(correlator: Correlator, spectra: Spectra, level: Level, pose: Pose) -
         yield replace(level.moved(pose, np.array(shift) - margin), score=score, overlap=overlap / level.area)
 
 
-def result(method: FftSearch, space: workspace.Workspace, best: Pose, rivals: Sequence[Pose]) -> Registration:
-    """The registration that the best pose stands for, judged against its rivals at the last level they all reached."""
+def result(method: FftSearch, space: workspace.Workspace, best: Candidate, rivals: Sequence[Pose]) -> Registration:
+    """The registration that the best place stands for, judged against its rivals at the last level they all reached."""
     runner_up = rivals[1] if len(rivals) > 1 else replace(rivals[0], score=0.0)
+    pose = Pose.of(best, space.fixed.grid, space.moving.grid)
     stats = {
         "score": best.score,
         "overlap": best.overlap,
         "runner_up": runner_up.score,
         "contrast": 1 - max(runner_up.rank, 0.0) / rivals[0].rank if rivals[0].rank > 0 else 0.0,
-        "rotation_degrees": float(best.degrees),
-        "mirrored": float(best.mirrored),
+        "rotation_degrees": pose.degrees,
+        "scale": pose.scale,
+        "mirrored": float(pose.mirrored),
     }
     status, reasons = verdict(stats["score"], stats["contrast"])
-    transform = best.transform(space.fixed.grid, space.moving.grid)
-    return Registration.judged(method.name, status, space.to_world(transform), reasons, stats)
-
-
-def verdict(score: float, contrast: float) -> tuple[Status, tuple[str, ...]]:
-    """Status and reason by the correlation at the best place, and by how far it outranks the next best elsewhere."""
-    if score < LEAST_SCORE:
-        reason = f"the images hardly correlate anywhere ({score:.2f}); use a representation in which they look alike"
-        return "refused", (reason,)
-    if contrast < LEAST_CONTRAST:
-        reason = f"another place fits almost as well (contrast {contrast:.2f}, at least {LEAST_CONTRAST} is needed)"
-        return "refused", (f"{reason}; use a larger field of view, a representation, or limit the rotation",)
-    if contrast < TRUSTED_CONTRAST:
-        return "unsure", (f"another place fits nearly as well (contrast {contrast:.2f}); look at the overlay",)
-    return "accepted", (f"the best place stands out (correlation {score:.2f}, contrast {contrast:.2f})",)
+    return Registration.judged(method.name, status, space.to_world(best.transform), reasons, stats)
 
 
 def _no_overlap(method: FftSearch) -> Registration:

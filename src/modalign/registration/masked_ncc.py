@@ -19,9 +19,9 @@ from scipy import fft
 from modalign.image import Image
 
 Array = np.ndarray
-Stack = Float[Array, "rows ..."]
+Stack = Float[Array, "_ ..."]
 """Masked channels, then the sum of their squares, then the mask (0 or 1): ``(channels + 2, *spatial)``, float32."""
-Spectra = Complex[Array, "rows ..."]
+Spectra = Complex[Array, "_ ..."]
 """Half spectra of a stack."""
 
 VARIANCE_FLOOR = 0.1

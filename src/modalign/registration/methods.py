@@ -6,17 +6,38 @@ from typing import Any, get_args
 
 from modalign.errors import InvalidInputError
 from modalign.image import Image
+from modalign.registration.alpha_amd import AlphaAmd
+from modalign.registration.auto import Auto
+from modalign.registration.curvealign import CurveAlign
+from modalign.registration.dense_descriptors import DenseDescriptors
+from modalign.registration.ecc import Ecc
 from modalign.registration.engine import check_dimensions
+from modalign.registration.features import PRESETS, Features
 from modalign.registration.fft_search import FftSearch
+from modalign.registration.global_mi import GlobalMI
 from modalign.registration.mutual_information import MutualInformation
+from modalign.registration.phase_correlation import PhaseCorrelation
 from modalign.registration.registrar import Registrar, Registration
-from modalign.registration.sift import Sift
 
-Method = FftSearch | Sift | MutualInformation
+Method = (
+    Auto
+    | FftSearch
+    | GlobalMI
+    | Features
+    | DenseDescriptors
+    | AlphaAmd
+    | Ecc
+    | MutualInformation
+    | PhaseCorrelation
+    | CurveAlign
+)
 """Every registration method. A new one is one file, and its name here."""
 
 METHODS: dict[str, type[Method]] = {kind.name: kind for kind in get_args(Method)}
-"""The methods by the name under which they are saved and called."""
+"""The methods by the name under which they are saved."""
+
+ENGINES: dict[str, Method] = {**{name: kind() for name, kind in METHODS.items()}, **PRESETS}
+"""The methods with their default options, and those with named settings, by the name under which they are called."""
 
 
 def register(fixed: Image, moving: Image, method: Registrar) -> Registration:
@@ -37,7 +58,7 @@ def register(fixed: Image, moving: Image, method: Registrar) -> Registration:
         return registration
     sizeless = "fixed" if fixed.grid.unit == "pixel" else "moving"
     note = f"the {sizeless} image has no pixel size: both were compared pixel by pixel, as if of one scale"
-    return replace(registration, reasons=(*registration.reasons, note))
+    return replace(registration, notes=(*registration.notes, note))
 
 
 def method_to_dict(method: Method) -> dict[str, Any]:

@@ -1,143 +1,66 @@
-"""Poses of a moving image before a fixed one, and how to improve them: by trial in steps, then continuously."""
+"""How to improve the place of a moving image before a fixed one: by trial in steps, then continuously."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import product
+from itertools import combinations, product
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
-from scipy import ndimage
+from jaxtyping import Bool, Float
+from scipy import linalg, ndimage
 
-from modalign.geometry import Grid, Linear, Rigid, Similarity, as_rows, rotation_matrix
+from modalign.geometry import Affine, Grid, Linear, Rigid, Similarity
 from modalign.image import Image
-from modalign.registration.masked_ncc import Stack, ncc, rank, stacked, standardised
-from modalign.registration.workspace import isotropic
+from modalign.registration.masked_ncc import Stack, ncc, rank, stacked
+from modalign.registration.poses import Candidate, Level, Pose, linear_scale, warped
+from modalign.registration.search import COARSE_SIDE, level_spacings
+from modalign.registration.workspace import comparable
+
+__all__ = [
+    "Candidate",
+    "Level",
+    "Model",
+    "Pose",
+    "climbed",
+    "maximise_correlation",
+    "maximised",
+    "refined",
+    "warped",
+]
 
 Array = np.ndarray
+Model = Literal["rigid", "similarity", "affine"]
+"""What may still change about a transform: rotation and shift; the scale as well; or everything linear."""
 
+GROUPS: dict[Model, type[Linear]] = {"rigid": Rigid, "similarity": Similarity, "affine": Affine}
 CLIMBS = 4
 """Rounds of trials around the best pose of a level."""
 REFINEMENTS = 30
 """Steps of the continuous optimisation, which mostly needs fewer than ten."""
 SETTLED = 1e-3
 """The optimisation ends where a step moves the border by less than this many pixels."""
+STRIDE = 8.0
+"""No step moves the image or its border by more pixels: beyond, the derivatives say nothing."""
+MOST_STRETCH = 2.0
+"""A refinement that stretches or squeezes by more than this factor has lost its way."""
 BLUR = 0.8
 """Standard deviation, in pixels, of the smoothing before the continuous optimisation: it hides the interpolation."""
+MAX_PIXELS = 1 << 22
+"""Pixels of the larger image at the finest level that the continuous optimisation looks at."""
 
 
-@dataclass(frozen=True)
-class Pose:
-    """A rotation of the world about the centre of the fixed image, whose centre goes to that of the moving one.
+def climbed(level: Level, pose: Pose, min_overlap: float, scaled: bool = False) -> Pose:
+    """The pose of highest rank within reach of whole-pixel steps in shift, rotation and, where wanted, scale.
 
-    Attributes:
-        degrees: Angle of the rotation, see :func:`modalign.geometry.rotation_matrix`.
-        mirrored: Whether the last axis is mirrored before the rotation.
-        scale: Size of the moving image's world relative to the fixed one's, applied with the rotation.
-        shift: Added after the rotation, in world units.
-        score: Masked correlation.
-        overlap: Overlap as a fraction of the valid area of the smaller image.
+    Only steps to poses that overlap by ``min_overlap`` are taken.
     """
-
-    degrees: float
-    mirrored: bool
-    shift: tuple[float, ...]
-    score: float = -1.0
-    overlap: float = 0.0
-    scale: float = 1.0
-
-    @property
-    def rank(self) -> float:
-        """What decides between poses, see :func:`modalign.registration.masked_ncc.rank`."""
-        return rank(self.score, self.overlap)
-
-    @property
-    def rotation(self) -> Float[Array, "ndim ndim"]:
-        """The rotation, with the mirror and without the scale."""
-        signs = np.ones(len(self.shift))
-        signs[-1] = -1 if self.mirrored else 1
-        return rotation_matrix(len(self.shift), self.degrees) * signs
-
-    def transform(self, fixed: Grid, moving: Grid) -> Linear:
-        """The pose as a transform of world points: rigid, or a similarity where it scales."""
-        if self.scale == 1:
-            return Rigid.about(fixed.center, self.rotation, moving.center - fixed.center + self.shift)
-        offset = moving.center + self.shift - self.scale * self.rotation @ fixed.center
-        return Similarity(as_rows(self.rotation), self.scale, tuple(offset.tolist()))
-
-
-@dataclass(frozen=True, eq=False)
-class Level:
-    """Two images at one pixel size.
-
-    Attributes:
-        fixed: Standardised stack of the fixed image.
-        moving: The same of the moving image.
-        fixed_grid: Its grid, with square pixels.
-        moving_grid: Its grid, with square pixels of the same size.
-    """
-
-    fixed: Stack
-    moving: Stack
-    fixed_grid: Grid
-    moving_grid: Grid
-
-    @classmethod
-    def of(cls, fixed: Image, moving: Image, spacing: float) -> "Level":
-        """Both images resampled to pixels of one size."""
-        fixed, moving = isotropic(fixed, spacing), isotropic(moving, spacing)
-        return cls(standardised(fixed), standardised(moving), fixed.grid, moving.grid)
-
-    @property
-    def spacing(self) -> float:
-        """Pixel size in world units."""
-        return self.fixed_grid.spacing[0]
-
-    @cached_property
-    def area(self) -> float:
-        """Valid pixels of the smaller image."""
-        return float(min(self.fixed[-1].sum(), self.moving[-1].sum()))
-
-    @property
-    def degrees_a_pixel(self) -> float:
-        """The rotation that moves the border of the larger image by one pixel."""
-        longest = max(*self.fixed_grid.shape, *self.moving_grid.shape)
-        return float(np.rad2deg(2 / longest))
-
-    def warped(self, pose: Pose, margin: int = 0) -> Stack:
-        """The moving stack on the fixed grid, grown by ``margin`` pixels to all sides."""
-        grid = self.fixed_grid.centered([n + 2 * margin for n in self.fixed_grid.shape])
-        return warped(self.moving, self.moving_grid, grid, pose.transform(self.fixed_grid, self.moving_grid))
-
-    def moved(self, pose: Pose, pixels: Float[Array, " ndim"]) -> Pose:
-        """The pose after a move of so many pixels along the axes of the fixed image."""
-        step = self.spacing * np.array(self.fixed_grid.direction) @ pixels
-        return replace(pose, shift=tuple(np.array(pose.shift) + pose.scale * pose.rotation @ step))
-
-
-def warped(moving: Stack, moving_grid: Grid, fixed_grid: Grid, fixed_to_moving: Linear) -> Stack:
-    """A stack sampled linearly on another grid; pixels that need values from outside the mask become invalid.
-
-    The only step of this method that exists in 2D only.
-    """
-    import cv2
-
-    matrix = np.linalg.inv(moving_grid.matrix) @ fixed_to_moving.matrix @ fixed_grid.matrix
-    rows = matrix[:-1][::-1][:, [1, 0, 2]]  # OpenCV counts (x, y)
-    size = fixed_grid.shape[::-1]
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    mask, *data = (cv2.warpAffine(plane, rows, size, flags=flags) for plane in (moving[-1], *moving[:-2]))
-    return stacked(np.stack(data), (mask > 0.999).astype(np.float32))
-
-
-def climbed(level: Level, pose: Pose, min_overlap: float) -> Pose:
-    """The pose of highest rank within reach of whole-pixel steps in shift and rotation, as far as they overlap."""
     best = pose
+    turn, growth = level.degrees_a_pixel, level.turn_a_pixel
+    changes = [(0.0, 1.0), (-turn, 1.0), (turn, 1.0)] + [(0.0, 1 - growth), (0.0, 1 + growth)] * scaled
     for _ in range(CLIMBS):
         start = best
-        angles = (0.0, -level.degrees_a_pixel, level.degrees_a_pixel)
-        trials = [_best_shift(level, replace(start, degrees=start.degrees + angle), min_overlap) for angle in angles]
-        best = max(trials, key=lambda trial: trial.rank)
-        if (best.degrees, best.shift) == (start.degrees, start.shift):
+        starts = [replace(start, degrees=start.degrees + d, scale=start.scale * s) for d, s in changes]
+        best = max((_best_shift(level, trial, min_overlap) for trial in starts), key=lambda trial: trial.rank)
+        if (best.degrees, best.shift, best.scale) == (start.degrees, start.shift, start.scale):
             break
     return best
 
@@ -156,18 +79,60 @@ def _best_shift(level: Level, pose: Pose, min_overlap: float) -> Pose:
     return best
 
 
-def refined(level: Level, pose: Pose) -> Pose:
-    """The pose that maximises the masked correlation, by Gauss–Newton steps from a pose a pixel or two away.
+def refined(level: Level, pose: Pose, model: Literal["rigid", "similarity"] = "rigid") -> Pose:
+    """The pose that maximises the masked correlation at a level, see :func:`maximised`."""
+    start = pose.transform(level.fixed_grid, level.moving_grid)
+    return Pose.of(maximised(level, start, model), level.fixed_grid, level.moving_grid)
 
-    Source: Evangelidis and Psarakis, IEEE TPAMI 30(10), 2008, equations 15–19, for a rotation and shift composed with
-    the pose, over all channels, with means over the overlap.
+
+def maximise_correlation(
+    fixed: Image,
+    moving: Image,
+    start: Linear,
+    model: Model = "rigid",
+    *,
+    coarse_side: int = COARSE_SIDE,
+    max_pixels: int = MAX_PIXELS,
+) -> Candidate:
+    """Refine a transform by maximising the masked correlation of two images that look alike, coarse to fine.
+
+    The images keep their own worlds and units, which ``start`` connects; values that are not finite must be masked.
+
+    Args:
+        fixed: The fixed image.
+        moving: The moving image; where the numbers of channels differ, both are compared in gray.
+        start: Maps world points of ``fixed`` to world points of ``moving``, to within a pixel or two of the coarsest
+            level.
+        model: What may change: the result is ``start`` after a motion of the fixed world from this group.
+        coarse_side: Longest side in pixels at the coarsest level; a smaller one reaches further.
+        max_pixels: Most pixels of the larger image at the finest level.
+
+    Returns:
+        The transform with the correlation and overlap at the finest level; ``start`` with its own where nothing
+        is better.
+    """
+    fixed, moving = comparable(fixed, moving)
+    scale = linear_scale(start)
+    max_side = round(max_pixels ** (1 / fixed.ndim))
+    best = Candidate(start, -1.0, 0.0)
+    for spacing in level_spacings(fixed, moving, max_side, scale, coarse_side):
+        best = maximised(Level.of(fixed, moving, spacing, scale), best.transform, model)
+    return best
+
+
+def maximised(level: Level, start: Linear, model: Model = "rigid") -> Candidate:
+    """The transform that maximises the masked correlation at a level, by Gauss–Newton steps from a pixel or two away.
+
+    Source: Evangelidis and Psarakis, IEEE TPAMI 30(10), 2008, equations 15–19, for a motion composed with the
+    transform, over all channels, with means over the overlap.
     """
     level = replace(level, fixed=_blurred(level.fixed), moving=_blurred(level.moving))
-    best = _scored(level, pose)
+    motion = Motion.of(level.fixed_grid, model, level.turn_a_pixel)
+    best, stack = _scored(level, start)
     for _ in range(REFINEMENTS):
-        step = _step(level, best)
-        trial = _scored(level, _turned(level, best, step))
-        if trial.score <= best.score:
+        step = _step(level.fixed, stack, motion)
+        trial, stack = _scored(level, motion.after(best.transform, step))
+        if trial.score <= best.score or _stretch(start, trial.transform) > MOST_STRETCH:
             break
         best = trial
         if np.abs(step).max() < SETTLED:
@@ -175,52 +140,98 @@ def refined(level: Level, pose: Pose) -> Pose:
     return best
 
 
+def _stretch(start: Linear, transform: Linear) -> float:
+    """By what factor a transform stretches or squeezes more than another one, at most, in any direction."""
+    change = np.linalg.svd(np.linalg.solve(start.linear, transform.linear), compute_uv=False)
+    return float(max(change.max(), 1 / max(change.min(), 1e-9)))
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """The small motions of the fixed frame that a model allows.
+
+    Attributes:
+        grid: Grid of the fixed image, square pixels.
+        model: What may change.
+        generators: Velocity of every kind of motion as a matrix, in pixels at the border about the centre of the grid.
+    """
+
+    grid: Grid
+    model: Model
+    generators: Float[Array, "kinds ndim ndim"]
+
+    @classmethod
+    def of(cls, grid: Grid, model: Model, unit: float) -> "Motion":
+        """The motions of a model; one step of ``unit`` counts as one pixel."""
+        return cls(grid, model, unit * np.array(_generators(grid.ndim, model)).reshape(-1, grid.ndim, grid.ndim))
+
+    def after(self, transform: Linear, step: Float[Array, " parameters"]) -> Linear:
+        """A transform after a motion: pixels along each axis, then pixels at the border of each kind of motion."""
+        center = (np.array(self.grid.shape) - 1) / 2
+        motion = np.eye(self.grid.ndim + 1)
+        motion[:-1, :-1] = linalg.expm(np.tensordot(step[self.grid.ndim :], self.generators, 1))
+        motion[:-1, -1] = center + step[: self.grid.ndim] - motion[:-1, :-1] @ center
+        world = self.grid.matrix @ motion @ np.linalg.inv(self.grid.matrix)
+        group = max(type(transform), GROUPS[self.model], key=lambda kind: kind.rank)
+        return group.from_matrix(transform.matrix @ world)
+
+    def slopes(
+        self, gradient: Float[Array, "ndim pixels"], places: Float[Array, "ndim pixels"]
+    ) -> Float[Array, "parameters pixels"]:
+        """Derivatives of an image by the parameters, from its gradient at places about the centre of the grid."""
+        rows = [*gradient]
+        for generator in self.generators.astype(np.float32):
+            entries = zip(*np.nonzero(generator), strict=True)
+            rows.append(np.sum([generator[i, j] * gradient[i] * places[j] for i, j in entries], axis=0))
+        return np.stack(rows)
+
+
+def _generators(ndim: int, model: Model) -> list[Float[Array, "ndim ndim"]]:
+    """A basis of the velocities: quarter turns in every plane, then growth; or each entry of the matrix alone."""
+    entries = np.eye(ndim * ndim).reshape(ndim, ndim, ndim, ndim)
+    turns = [entries[j, i] - entries[i, j] for i, j in combinations(range(ndim), 2)]
+    bases = {"rigid": turns, "similarity": [*turns, np.eye(ndim)], "affine": [*entries.reshape(-1, ndim, ndim)]}
+    return bases[model]
+
+
 def _blurred(stack: Stack) -> Stack:
     data = np.stack([ndimage.gaussian_filter(channel, BLUR, mode="nearest", truncate=3.0) for channel in stack[:-2]])
     return stacked(data, stack[-1])
 
 
-def _scored(level: Level, pose: Pose) -> Pose:
-    score, count = ncc(level.fixed, level.warped(pose))
-    return replace(pose, score=score, overlap=count / level.area)
+def _scored(level: Level, transform: Linear) -> tuple[Candidate, Stack]:
+    """A transform with its score and overlap, and the moving stack it brings to the fixed grid."""
+    stack = warped(level.moving, level.moving_grid, level.fixed_grid, transform)
+    score, count = ncc(level.fixed, stack)
+    return Candidate(transform, score, count / level.area), stack
 
 
-def _turned(level: Level, pose: Pose, step: Float[Array, " parameters"]) -> Pose:
-    """The pose after a small motion of the fixed frame: pixels along each axis, then pixels of turn at the border."""
-    moved = level.moved(pose, step[:-1])
-    degrees = step[-1] * level.degrees_a_pixel
-    return replace(moved, degrees=moved.degrees + (-degrees if pose.mirrored else degrees))
-
-
-def _step(level: Level, pose: Pose) -> Float[Array, " parameters"]:
+def _step(fixed: Stack, stack: Stack, motion: Motion) -> Float[Array, " parameters"]:
     """The Gauss–Newton step in pixels."""
-    stack = level.warped(pose)
-    mask = ndimage.binary_erosion(stack[-1] > 0, border_value=0) & (level.fixed[-1] > 0)
-    spin = _spin(level)[:, mask]
-    grams = np.sum([_gram(f, g, mask, spin) for f, g in zip(level.fixed[:-2], stack[:-2], strict=True)], axis=0)
+    mask = ndimage.binary_erosion(stack[-1] > 0, border_value=0) & (fixed[-1] > 0)
+    if not mask.any():
+        return np.zeros(motion.grid.ndim + len(motion.generators))
+    places = _places(mask)
+    grams = np.sum([_gram(f, g, mask, motion, places) for f, g in zip(fixed[:-2], stack[:-2], strict=True)], axis=0)
     *_, ff, gg = range(len(grams))
     inverse = np.linalg.pinv(grams[:ff, :ff], hermitian=True)
     by_f, by_g = inverse @ grams[:ff, ff], inverse @ grams[:ff, gg]
     unexplained = grams[gg, gg] - grams[gg, :ff] @ by_g
     agreement = grams[ff, gg] - grams[ff, :ff] @ by_g
     gain = unexplained / agreement if agreement > 0 else np.sqrt(grams[gg, gg] / grams[ff, ff])
-    return np.asarray(gain * by_f - by_g)
+    step = np.nan_to_num(gain * by_f - by_g)
+    return np.asarray(step * min(1.0, STRIDE / max(np.abs(step).max(), STRIDE)))
 
 
-def _gram(fixed: Array, warped: Array, mask: Array, spin: Array) -> Float[Array, "rows rows"]:
+def _places(mask: Bool[Array, "*spatial"]) -> Float[Array, "ndim pixels"]:
+    """Pixels of a mask, as seen from the centre of the grid."""
+    center = (np.array(mask.shape, dtype=np.float32) - 1) / 2
+    return np.stack(np.nonzero(mask)).astype(np.float32) - center[:, None]
+
+
+def _gram(fixed: Array, warped: Array, mask: Array, motion: Motion, places: Array) -> Float[Array, "rows rows"]:
     """Centred inner products of the derivatives by the parameters, the fixed and the warped channel."""
-    slopes = [slope[mask] for slope in np.gradient(warped)]
-    rows = np.stack([*slopes, sum(s * v for s, v in zip(slopes, spin, strict=True)), fixed[mask], warped[mask]])
+    gradient = np.stack([slope[mask] for slope in np.gradient(warped)])
+    rows = np.concatenate([motion.slopes(gradient, places), fixed[mask][None], warped[mask][None]])
     rows = rows - rows.mean(1, keepdims=True)
     return np.asarray(rows @ rows.T, dtype=np.float64)
-
-
-def _spin(level: Level) -> Float[Array, "ndim *spatial"]:
-    """Motion in pixels of every fixed pixel when the border of the image turns by one pixel."""
-    grid = level.fixed_grid
-    axes = np.array(grid.direction)
-    small = np.deg2rad(level.degrees_a_pixel)
-    turn = small * axes.T @ rotation_matrix(grid.ndim, 90.0) @ axes  # the derivative of a rotation is a quarter turn
-    center = (np.array(grid.shape) - 1) / 2
-    places = np.indices(grid.shape, dtype=np.float32) - center.reshape(-1, *(1,) * grid.ndim).astype(np.float32)
-    return np.tensordot(turn.astype(np.float32), places, 1)

@@ -24,6 +24,8 @@ class Registration:
         stats: Numbers of the method, such as inliers or peak heights.
         rejected: The transform that was refused, for looking at it and for nothing else; ``None`` where the method
             has none, and wherever a transform is given.
+        evidence: What the verdict was based on, see :class:`modalign.registration.evidence.Evidence`; empty before it.
+        notes: What the user should know whatever the status, such as how missing pixel sizes were understood.
     """
 
     engine: str
@@ -33,6 +35,8 @@ class Registration:
     confidence: float | None = None
     stats: Mapping[str, float] = field(default_factory=dict)
     rejected: Transform | None = None
+    evidence: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.fixed_to_moving is None) != (self.status == "refused"):

@@ -1,17 +1,40 @@
-"""Results as pictures: overlays, representations, curves and panels. Nothing here opens a file."""
+"""Results as pictures and pages: overlays, representations, curves, panels and reports. Nothing here opens a file."""
 
+from modalign.report.advice import apply_commands, changed_options
+from modalign.report.content import (
+    Command,
+    Download,
+    EvidenceRow,
+    InputRecord,
+    PixelSizeSource,
+    RegisterCommand,
+    ReportContent,
+)
 from modalign.report.curves import figure_bytes, success_figure
+from modalign.report.matrices import transform_csv
 from modalign.report.overlay import Rendering, checkerboard, magenta_green, picture, pictures, section
+from modalign.report.page import report_page
 from modalign.report.panel import panel
 
 __all__ = [
+    "Command",
+    "Download",
+    "EvidenceRow",
+    "InputRecord",
+    "PixelSizeSource",
+    "RegisterCommand",
     "Rendering",
+    "ReportContent",
+    "apply_commands",
+    "changed_options",
     "checkerboard",
     "figure_bytes",
     "magenta_green",
     "panel",
     "picture",
     "pictures",
+    "report_page",
     "section",
     "success_figure",
+    "transform_csv",
 ]

@@ -147,6 +147,15 @@ class ComirModel:
         """Freshly initialised networks for a card."""
         return cls(card, {side: _network(card, side) for side in get_args(Side)})
 
+    @property
+    def calibration(self) -> Mapping[str, Any] | None:
+        """What the verdict knows about this model; ``None`` until calibrated."""
+        return self.card.calibration
+
+    def encoders(self, *, device: str | torch.device = "cpu") -> tuple["ComirEncoder", "ComirEncoder"]:
+        """The encoders of the fixed and of the moving modality."""
+        return self.encoder("fixed", device=device), self.encoder("moving", device=device)
+
     def encoder(self, side: Side, *, device: str | torch.device = "cpu", tile: int | None = None) -> "ComirEncoder":
         """The encoder of one modality; see :class:`ComirEncoder`.
 
@@ -207,13 +216,12 @@ class ComirEncoder:
     tile: int | None = None
 
     def encode(self, image: Image) -> Image:
-        """The latents of an image, float32, on its grid and with its mask.
+        """The latents of an image, float32, on its grid and with its mask, without the pixels that are not finite.
 
         Raises:
-            InvalidInputError: The image holds values that are not finite.
             ModelError: The image has other channels or dimensions than the model, or is plainly of another modality.
         """
-        image = image.without_alpha()
+        image = image.without_alpha().without_gaps()
         self._check(image)
         working = _at_pixel_size(image, self.card)
         scaled = self.card.side(self.side).scaling.apply(working.data)
@@ -238,8 +246,6 @@ class ComirEncoder:
                 f"channels ({', '.join(modality.channels)}); this one has {len(image.data)} "
                 f"({', '.join(image.channels)}).{self._swapped(image)}"
             )
-        if not np.all(np.isfinite(image.data)):
-            raise InvalidInputError("the image holds values that are not finite (NaN or infinite); repair them first")
         if modality.scaling.contrast(image) < LEAST_CONTRAST:
             raise ModelError(
                 f"this image has almost no contrast in the range of intensities ({min(modality.scaling.low):g} to "

@@ -1,7 +1,8 @@
 """What a representation is, and the simplest one."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -14,6 +15,20 @@ class Encoder(Protocol):
 
     def encode(self, image: Image) -> Image:
         """The representation of an image, float32, with the same grid and mask."""
+        ...
+
+
+@runtime_checkable
+class Model(Protocol):
+    """Encoders of two modalities that belong together, with what is known about them."""
+
+    @property
+    def calibration(self) -> Mapping[str, Any] | None:
+        """What the verdict knows about this model; ``None`` until calibrated."""
+        ...
+
+    def encoders(self) -> tuple[Encoder, Encoder]:
+        """The encoders of the fixed and of the moving modality."""
         ...
 
 

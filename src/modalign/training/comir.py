@@ -27,6 +27,7 @@ from modalign.nn.collectives import gathered
 from modalign.representation import ComirCard, ComirModel, Modality
 from modalign.training.batches import BatchSource, memory_format, turned
 from modalign.training.budget import learning_rate_factor
+from modalign.training.calibration import calibrated
 from modalign.training.checkpoint import Checkpoint, State, copied, optimizer_state, restore_optimizer
 from modalign.training.options import ComirOptions
 from modalign.training.precision import choose_precision
@@ -46,6 +47,7 @@ class TrainingProgress:
         loss: Running mean of the contrastive loss.
         chance: The loss at which nothing is learnt.
         validation: The last validation, if any.
+        calibrating: Whether training is over and ``fraction`` is that of the calibration of the verdict.
     """
 
     step: int
@@ -53,6 +55,7 @@ class TrainingProgress:
     loss: float
     chance: float
     validation: Validation | None
+    calibrating: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,8 @@ class _Trainer:
         stride = max(int(network.stride) for network in self.model.networks.values())  # type: ignore[arg-type]
         self.patch = largest_patch(pairs, options.patch, stride, options.augmentation.largest_scale)
         self.batches = BatchSource.of(pairs, self.model.card, self.patch, options.augmentation)
-        self.validator = Validator.draw(validation_pairs or pairs, options.validation, options.seed)
+        self.judged_on = list(validation_pairs or pairs)
+        self.validator = Validator.draw(self.judged_on, options.validation, options.seed)
         self.names = {"pairs": [p.name for p in pairs], "validation_pairs": [p.name for p in validation_pairs]}
         self.rotations = axis_rotations(self.model.card.ndim)
         networks = _Networks(self.model)
@@ -162,6 +166,7 @@ class _Trainer:
             self._restore()
         try:
             self._loop()
+            self._save()  # the calibration that follows can be interrupted, too
         except KeyboardInterrupt:
             if self.between_steps:  # else half of a step is in the weights, and the last saved state is the one to keep
                 self._save()
@@ -182,10 +187,14 @@ class _Trainer:
             if monotonic() - saved > self.options.checkpoint_seconds:
                 self._save()
                 saved = monotonic()
-            if self.fabric.is_global_zero:
-                self.report(TrainingProgress(self.step, fraction, self.loss, self.chance, self.best_validation))
+            self._tell(fraction)
         if not self.best:
             self._validate()
+
+    def _tell(self, fraction: float, *, calibrating: bool = False) -> None:
+        if self.fabric.is_global_zero:
+            now = TrainingProgress(self.step, fraction, self.loss, self.chance, self.best_validation, calibrating)
+            self.report(now)
 
     def _fraction(self) -> float:
         fraction = self.options.budget.fraction(self.step, self.elapsed)
@@ -275,6 +284,11 @@ class _Trainer:
         self.history, self.best = progress["history"], checkpoint.best
         self.best_validation = Validation(**progress["best"]) if progress["best"] else None
 
+    def _calibrated(self, model: ComirModel) -> ComirModel:
+        return calibrated(
+            model, self.judged_on, self.options.calibration, lambda fraction: self._tell(fraction, calibrating=True)
+        )
+
     def _outcome(self, about: Mapping[str, Any]) -> TrainedComir:
         assert self.best_validation is not None  # the loop validates at least once
         self.networks.module.load_state_dict(self.best)
@@ -296,6 +310,8 @@ class _Trainer:
         }
         card = replace(self.model.card, training=plain(training))
         model = ComirModel(card, self.model.networks)
+        if learnt and self.fabric.is_global_zero:
+            model = self._calibrated(model)
         return TrainedComir(model, self.best_validation, learnt, message, self.fabric.is_global_zero)
 
 

@@ -8,6 +8,7 @@ from modalign.errors import InvalidInputError
 from modalign.losses import CriticName
 from modalign.nn import Network, UNetOptions
 from modalign.training.budget import Budget
+from modalign.training.calibration import CalibrationOptions
 from modalign.training.precision import Precision
 from modalign.training.validation import ValidationOptions
 
@@ -52,6 +53,8 @@ class ComirOptions:
     """Random changes of the training patches."""
     validation: ValidationOptions = field(default_factory=ValidationOptions)
     """How the model is judged while it trains."""
+    calibration: CalibrationOptions = field(default_factory=CalibrationOptions)
+    """How the verdict of the model is calibrated after training."""
     precision: Precision = "auto"
     """Arithmetic; auto takes bfloat16 where the processor has it, float32 elsewhere."""
     accelerator: str = "auto"

@@ -1,0 +1,72 @@
+"""The sets of the engine studies: unseen pairs, displaced by known amounts, and a model for each set."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter, process_time
+
+from datasets import Split, bf_shg, gfp_dna, mouse_sections, phase_fluorescence, rgb_nir
+
+from modalign.data.displacement import DisplacedPair, DisplacementProtocol, displaced_pairs
+from modalign.data.pairs import Pair
+from modalign.representation import ComirModel
+from modalign.training import ComirOptions, fit_comir
+from modalign.training.validation import ValidationOptions
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """An image set with what is done with it.
+
+    Attributes:
+        split: Loads the pairs to train on and those to test on.
+        width: Side of the displaced patches, pixels.
+        steps: Training steps of its model.
+        draws: Displacements of each unseen pair at ±30° and at ±180°, and at each of the four levels.
+    """
+
+    split: Callable[[], Split]
+    width: int
+    steps: int
+    draws: tuple[int, int]
+
+
+SETS: dict[str, ImageSet] = {
+    "bf_shg": ImageSet(bf_shg, 300, 800, (4, 1)),
+    "rgb_nir": ImageSet(rgb_nir, 160, 400, (1, 1)),
+    "gfp_dna": ImageSet(gfp_dna, 300, 400, (2, 1)),
+    "phase_fluorescence": ImageSet(phase_fluorescence, 160, 400, (6, 3)),
+    "mouse_sections": ImageSet(mouse_sections, 256, 800, (4, 2)),
+}
+
+
+def protocols(kind: ImageSet, seed: int) -> dict[str, DisplacementProtocol]:
+    """The CoMIR protocol, all rotations, and the four levels of MultiRegEval."""
+    comir = replace(DisplacementProtocol.comir(kind.width), draws=kind.draws[0], seed=seed)
+    levels = {
+        f"level {level}": replace(DisplacementProtocol.multiregeval(kind.width, level), draws=kind.draws[1], seed=seed)
+        for level in range(1, 5)
+    }
+    return {"±30°": comir, "±180°": replace(comir, max_rotation_degrees=180.0), **levels}
+
+
+def views(pairs: Sequence[Pair], protocol: DisplacementProtocol) -> Iterator[DisplacedPair]:
+    """Displaced views of several pairs."""
+    for pair in pairs:
+        yield from displaced_pairs(pair.fixed, pair.moving.with_grid(pair.fixed.grid), protocol, pair.name)
+
+
+def model_of(name: str, folder: Path, seed: int = 0) -> ComirModel:
+    """The model of a set in a folder, or a new one trained with the default options and calibrated.
+
+    The unseen pairs take no part: the model is the one after the last step, and calibrated on training pairs.
+    """
+    if (folder / "model.json").is_file():
+        return ComirModel.load(folder)
+    train, _ = SETS[name].split()
+    options = ComirOptions(steps=SETS[name].steps, seed=seed, validation=ValidationOptions(times=1, most_pairs=4))
+    wall, cpu = perf_counter(), process_time()
+    outcome = fit_comir(train, [], options)
+    print(f"{name}: {outcome.message} {perf_counter() - wall:.0f} s, {process_time() - cpu:.0f} CPU-s")
+    outcome.model.save(folder)
+    return outcome.model

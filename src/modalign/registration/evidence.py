@@ -1,0 +1,353 @@
+"""Evidence for or against a transform, from the two images alone, whatever method has found it.
+
+Each piece answers one question of a sceptical person: does it fit better here than anywhere else, do all parts of the
+image agree, do the intensities know about each other, and is there enough to judge by?
+"""
+
+import math
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise, product
+
+import numpy as np
+from jaxtyping import Float, Integer
+
+from modalign.geometry import Affine, Grid, Linear, Rigid, Transform, corner_error, fit_rigid, identity, rotation_matrix
+from modalign.image import Image
+from modalign.registration import workspace
+from modalign.registration.masked_ncc import Correlator, Stack, ncc, rank
+from modalign.registration.poses import Level, warped
+from modalign.registration.refinement import maximised
+
+Array = np.ndarray
+
+SWEEP_SIDE = 80
+"""Longest side, in pixels, at which other places are tried."""
+TURNS = 24
+"""Rotations tried, evenly over the circle and counted from the one to be judged."""
+NEAR = 0.1
+"""Places within this fraction of the width belong to the one to be judged."""
+TILE_SIDE = 256
+"""Longest side, in pixels, at which tiles are compared."""
+TILE = 48
+"""Side of a tile in those pixels."""
+REACH = 0.08
+"""Tiles are shifted by up to this fraction of the width."""
+AGREES = 0.02
+"""A tile agrees where it fits best within this fraction of the width: the tolerance of the CoMIR protocol."""
+STRUCTURED = 0.15
+"""A tile holds structure where its variance is at least this fraction of that of the whole image, in both images."""
+LEVELS = 12
+"""Gray levels of the joint histogram."""
+INFORMATION_SIDE = 112
+"""Longest side, in pixels, at which the joint histogram is made."""
+DISPLACED = 47
+"""Random displacements whose mutual information says what chance gives."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What speaks for a transform. All numbers are finite.
+
+    Attributes:
+        similarity: Masked correlation under the transform.
+        contrast: By what fraction this place outranks the best other one, over all rotations; negative if it does not.
+        surprise: How far it stands above the best places of the other rotations, in their standard deviations.
+        agreement: Share of the structured tiles that fit best where the transform puts them.
+        tiles: Number of tiles with structure in both images.
+        drift: Corner distance of a rigid motion fitted to what the tiles would rather have, fraction of the width.
+        spread: Corner distance of two such motions, each from half of the tiles, fraction of the width.
+        consistency: Corner distance between the transform and the inverse of its counterpart, refined from there with
+            the images exchanged, fraction of the width.
+        information: Mutual information under the transform, in standard deviations above random displacements.
+        original_information: The same for the original images.
+        overlap: Overlap of the valid areas, as a fraction of the smaller.
+        structure: Share of the tiles in the overlap that hold structure.
+        scale: Logarithm of the scale, as a distance from 1.
+        shear: How far the transform is from a similarity: logarithm of the ratio of its extreme stretches.
+        novelty: Distance of the representations from those of training, in units of what is usual; 0 without a model.
+    """
+
+    similarity: float
+    contrast: float
+    surprise: float
+    agreement: float
+    tiles: float
+    drift: float
+    spread: float
+    consistency: float
+    information: float
+    original_information: float
+    overlap: float
+    structure: float
+    scale: float
+    shear: float
+    novelty: float = 0.0
+
+    def to_dict(self) -> dict[str, float]:
+        """The numbers by name."""
+        return asdict(self)
+
+
+def gather(
+    fixed: Image,
+    moving: Image,
+    found: Transform,
+    originals: tuple[Image, Image] | None = None,
+    *,
+    novelty: float = 0.0,
+    seed: int = 0,
+) -> Evidence:
+    """The evidence for a transform between two images.
+
+    Args:
+        fixed: The fixed image, or its representation.
+        moving: The moving one.
+        found: Maps world points of ``fixed`` to those of ``moving``; a linear transform.
+        originals: The images that the representations were made of; the given images by default.
+        novelty: Distance of the representations from those of training, see :class:`Evidence`.
+        seed: Seed of the random displacements.
+    """
+    matrix = _linear(fixed, found)
+    space = workspace.harmonised(*workspace.comparable(fixed, moving))
+    transform = _in_common(space, matrix)
+    numbers = {
+        **_whole(space, transform),
+        **_parts(space, transform),
+        "information": information(fixed, moving, matrix, seed),
+        **_shape(transform),
+    }
+    original = numbers["information"] if originals is None else information(*originals, matrix, seed)
+    return Evidence(original_information=original, novelty=novelty, **numbers)
+
+
+def _linear(fixed: Image, found: Transform) -> Linear:
+    """The transform, or the affine one nearest to it over the image."""
+    if isinstance(found, Linear):
+        return found
+    corners = fixed.grid.corners
+    moved = found.map_points(corners)
+    rows = np.column_stack([corners, np.ones(len(corners))])
+    solution, *_ = np.linalg.lstsq(rows, moved, rcond=None)
+    matrix = np.eye(fixed.ndim + 1)
+    matrix[:-1] = solution.T
+    return Affine.from_matrix(matrix)
+
+
+def _in_common(space: workspace.Workspace, transform: Linear) -> Linear:
+    """A transform between the images' own worlds as one of the common world."""
+    matrix = np.linalg.inv(space.to_moving.matrix) @ transform.matrix @ np.linalg.inv(space.from_fixed.matrix)
+    return workspace.smallest_group(matrix)
+
+
+def _shape(transform: Linear) -> dict[str, float]:
+    stretches = np.linalg.svd(transform.linear, compute_uv=False)
+    return {
+        "scale": float(abs(np.log(stretches).mean())),
+        "shear": float(np.log(stretches.max() / stretches.min())),
+    }
+
+
+def _whole(space: workspace.Workspace, transform: Linear) -> dict[str, float]:
+    """How the place compares with all others."""
+    level = Level.of(space.fixed, space.moving, workspace.finest_spacing(space.fixed, space.moving, SWEEP_SIDE))
+    stack = warped(level.moving, level.moving_grid, level.fixed_grid, transform)
+    score, count = ncc(level.fixed, stack)
+    here, others = _sweep(level, transform, rank(score, count / level.area))
+    elsewhere, spread = float(max(others)), float(np.std(others[1:]))
+    return {
+        "similarity": score,
+        "overlap": count / level.area,
+        "contrast": float(np.clip(1 - elsewhere / here, -1, 1)) if here > 0 else -1.0,
+        "surprise": float((here - np.mean(others[1:])) / max(spread, 0.01)),
+    }
+
+
+def _sweep(level: Level, transform: Linear, here: float) -> tuple[float, list[float]]:
+    """Rank of the place, and of the best other places: with its own rotation, then with each of the others."""
+    centered = _about_centers(level, transform)
+    stretch = abs(float(np.linalg.det(transform.linear))) ** (1 / transform.ndim)
+    diagonal = math.hypot(*level.moving_grid.extent) / stretch / level.spacing
+    box = (math.ceil(diagonal) + 1,) * transform.ndim
+    grid = level.fixed_grid.centered(box)
+    correlator = Correlator(level.fixed, box, level.area, 0.3)
+    place = _shift(level, transform, centered) + (np.array(box) - level.fixed_grid.shape) / 2
+    others: list[float] = []
+    for turn in range(TURNS):
+        turned = _turned(centered, level.fixed_grid, 360 / TURNS * turn)
+        stack = warped(level.moving, level.moving_grid, grid, turned)
+        best = 0.0
+        for score, overlap, shift in correlator.peaks(correlator.spectra(stack), 3 if turn == 0 else 1):
+            value = rank(score, overlap / level.area)
+            if turn == 0 and np.linalg.norm(np.array(shift) - place) < NEAR * max(level.fixed_grid.shape):
+                here = max(here, value)
+            else:
+                best = max(best, value)
+        others.append(best)
+    return here, others
+
+
+def _about_centers(level: Level, transform: Linear) -> Linear:
+    """The transform without its shift: the centre of the fixed image goes to that of the moving one."""
+    return _affine(transform.linear, level.moving_grid.center - transform.linear @ level.fixed_grid.center)
+
+
+def _affine(linear: Float[Array, "ndim ndim"], offset: Float[Array, " ndim"]) -> Linear:
+    matrix = np.eye(len(linear) + 1)
+    matrix[:-1, :-1], matrix[:-1, -1] = linear, offset
+    return Affine.from_matrix(matrix)
+
+
+def _shift(level: Level, transform: Linear, centered: Linear) -> Float[Array, " ndim"]:
+    """The motion of the fixed image, in pixels, that makes one transform the other."""
+    world = np.linalg.solve(transform.linear, transform.offset - centered.offset)
+    return np.asarray(np.array(level.fixed_grid.direction).T @ world / level.spacing)
+
+
+def _turned(transform: Linear, fixed: Grid, degrees: float) -> Linear:
+    turn = Rigid.about(fixed.center, rotation_matrix(fixed.ndim, degrees), np.zeros(fixed.ndim))
+    return Affine.from_matrix(transform.matrix @ turn.matrix)
+
+
+def _parts(space: workspace.Workspace, transform: Linear) -> dict[str, float]:
+    """What the parts of the images say, and what the way back says."""
+    level = Level.of(space.fixed, space.moving, workspace.finest_spacing(space.fixed, space.moving, TILE_SIDE))
+    return {**_tiles(level, transform), "consistency": _way_back(level, transform)}
+
+
+def _way_back(level: Level, transform: Linear) -> float:
+    """How far the transform is from the inverse of the one found with the images exchanged."""
+    back = replace(
+        level,
+        fixed=level.moving,
+        moving=level.fixed,
+        fixed_grid=level.moving_grid,
+        moving_grid=level.fixed_grid,
+    )
+    there = maximised(back, transform.inverse()).transform.inverse()
+    size = abs(float(np.linalg.det(transform.linear))) ** (1 / transform.ndim) * max(level.fixed_grid.extent)
+    return min(float(corner_error(level.fixed_grid, there, transform) / size), REACH)
+
+
+def _tiles(level: Level, transform: Linear) -> dict[str, float]:
+    """Where each tile of the fixed image would rather be."""
+    grid, width = level.fixed_grid, max(level.fixed_grid.shape)
+    reach = math.ceil(REACH * width)
+    wider = grid.centered([n + 2 * reach for n in grid.shape])
+    stack = warped(level.moving, level.moving_grid, wider, transform)
+    centers, shifts, inside = [], [], 0
+    for window in tile_windows(grid.shape):
+        tile = level.fixed[(slice(None), *window)]
+        around = stack[(slice(None), *(slice(w.start, w.stop + 2 * reach) for w in window))]
+        inside += _is_seen(tile, around, reach)
+        shift = _best_shift(tile, around)
+        if shift is not None:
+            centers.append([(w.start + w.stop - 1) / 2 for w in window])
+            shifts.append(shift - reach)
+    count = len(shifts)
+    structure = count / inside if inside else 0.0
+    if not count:
+        return {"agreement": 0.0, "tiles": 0.0, "drift": REACH, "spread": REACH, "structure": structure}
+    off = np.linalg.norm(shifts, axis=1)
+    drift, spread = _motions(grid, np.array(centers), np.array(shifts, dtype=float), off < 2 * AGREES * width)
+    return {
+        "agreement": float((off <= max(AGREES * width, 1.5)).mean()),
+        "tiles": float(count),
+        "drift": min(drift / width, REACH),
+        "spread": min(spread / width, REACH),
+        "structure": structure,
+    }
+
+
+def tile_windows(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
+    """Windows of about ``TILE`` pixels a side that cover a shape without overlap."""
+    cuts = [np.linspace(0, n, max(1, round(n / TILE)) + 1).astype(int) for n in shape]
+    return [tuple(slice(int(a), int(b)) for a, b in window) for window in product(*(pairwise(c) for c in cuts))]
+
+
+def _is_seen(tile: Stack, around: Stack, reach: int) -> bool:
+    """Whether at least half of a tile is valid in both images."""
+    middle = around[-1][tuple(slice(reach, n - reach) for n in around.shape[1:])]
+    return bool((tile[-1] * middle).mean() >= 0.5)
+
+
+def _variance(stack: Stack) -> float:
+    count = max(float(stack[-1].sum()), 1.0)
+    means = stack[:-2].reshape(len(stack) - 2, -1).sum(1) / count
+    return float(stack[-2].sum() / count - np.square(means).sum())
+
+
+def _best_shift(tile: Stack, around: Stack) -> Integer[Array, " ndim"] | None:
+    """The shift at which a tile correlates best with its surroundings; ``None`` where either holds no structure."""
+    area = math.prod(tile.shape[1:])
+    if min(tile[-1].sum() / area, around[-1].mean()) < 0.5 or min(map(_variance, (tile, around))) < STRUCTURED:
+        return None
+    correlator = Correlator(tile, around.shape[1:], area, 0.5, coarsening=1)
+    peaks = correlator.peaks(correlator.spectra(around), 1)
+    return np.array(peaks[0][2]) if peaks else None
+
+
+def _motions(
+    grid: Grid, centers: Float[Array, "tiles ndim"], shifts: Float[Array, "tiles ndim"], near: Array
+) -> tuple[float, float]:
+    """Corner distance, in pixels, of the rigid motion of the near tiles; and between those of two halves of them."""
+    limit = REACH * max(grid.shape)
+    if near.sum() <= 2 * grid.ndim:
+        return limit, limit
+    pixels = Grid(grid.shape)
+    places, goals = centers[near], (centers + shifts)[near]
+    halves = [fit_rigid(places[k::2], goals[k::2]) for k in range(2)]
+    whole = fit_rigid(places, goals)
+    return corner_error(pixels, whole, identity(grid.ndim)), corner_error(pixels, *halves)
+
+
+def information(fixed: Image, moving: Image, transform: Linear, seed: int = 0) -> float:
+    """Mutual information under a transform, in standard deviations above that of random displacements."""
+    space = workspace.harmonised(*workspace.pictures(fixed, moving))
+    spacing = workspace.finest_spacing(space.fixed, space.moving, INFORMATION_SIDE)
+    here, there = (workspace.isotropic(image, spacing) for image in (space.fixed, space.moving))
+    a, b = _gray_levels(here), _gray_levels(there)
+    rng = np.random.default_rng(seed)
+    common = _in_common(space, transform)
+    transforms = [common, *(_displaced(common, here.grid, rng) for _ in range(DISPLACED))]
+    to_index = np.linalg.inv(there.grid.matrix)
+    values = [_mutual_information(a, b, to_index @ t.matrix @ here.grid.matrix) for t in transforms]
+    null = np.array([v for v in values[1:] if v is not None])
+    if values[0] is None or len(null) < DISPLACED // 4:
+        return 0.0
+    return float((values[0] - null.mean()) / max(null.std(), 1e-3))
+
+
+def _displaced(transform: Linear, fixed: Grid, rng: np.random.Generator) -> Linear:
+    """The transform after a rotation of at least 20° and a shift of up to a fifth of the width."""
+    turned = _turned(transform, fixed, float(rng.uniform(20, 340)))
+    shift = rng.uniform(-0.2, 0.2, fixed.ndim) * np.array(fixed.extent)
+    return _affine(turned.linear, turned.offset + turned.linear @ shift)
+
+
+def _gray_levels(image: Image) -> Integer[Array, "*spatial"]:
+    """Gray levels with equal numbers of pixels, −1 where not valid."""
+    values = image.data[0]
+    limits = np.quantile(values[image.valid], np.linspace(0, 1, LEVELS + 1)[1:-1])
+    return np.where(image.valid, np.searchsorted(limits, values, side="right"), -1).astype(np.int16)
+
+
+def _mutual_information(a: Array, b: Array, indices: Float[Array, "homogeneous homogeneous"]) -> float | None:
+    """In nats, from the nearest pixels; ``None`` where less than a quarter of the smaller image overlaps.
+
+    ``indices`` maps pixel indices of ``a`` to those of ``b``.
+    """
+    axes = np.ix_(*(np.arange(n, dtype=np.float32) for n in a.shape))
+    flat = np.zeros(a.shape, dtype=np.intp)
+    good = a >= 0
+    for row, length in zip(indices[:-1].astype(np.float32), b.shape, strict=True):
+        place = np.rint(sum((weight * axis for weight, axis in zip(row[:-1], axes, strict=True)), start=row[-1]))
+        good &= (place >= 0) & (place < length)
+        flat = flat * length + place.astype(np.intp)
+    x, y = a[good], b.ravel()[flat[good]]
+    x, y = x[y >= 0].astype(np.intp), y[y >= 0]
+    if len(x) < 0.25 * min((a >= 0).sum(), (b >= 0).sum()):
+        return None
+    joint = np.bincount(LEVELS * x + y, minlength=LEVELS**2).reshape(LEVELS, LEVELS) / len(x)
+    apart = np.outer(joint.sum(1), joint.sum(0))
+    seen = joint > 0
+    return float((joint[seen] * np.log(joint[seen] / apart[seen])).sum())

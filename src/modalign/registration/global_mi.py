@@ -1,0 +1,187 @@
+"""Exhaustive rigid search by mutual information, coarse to fine."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from modalign.errors import InvalidInputError
+from modalign.image import Image
+from modalign.registration import workspace
+from modalign.registration.cmif import Cmif
+from modalign.registration.engine import Engine
+from modalign.registration.poses import Pose, warped
+from modalign.registration.quantised_level import QuantisedLevel, climbed, quantised_level, refined, scored
+from modalign.registration.registrar import Registration, Status
+from modalign.registration.search import angles, distinct, level_spacings
+
+Array = np.ndarray
+Chance = tuple[float, float]
+Evidence = tuple[float, float]
+
+COARSE_SIDE = 48
+"""Longest side, in pixels, at which all rotations and shifts are tried."""
+CLIMB_SIDE = 256
+"""Candidates are scored again at levels up to this side; the last of them is refined beyond it."""
+ANGLE_STEP = 1.4
+"""Step between rotations, in coarse pixels at the border."""
+PEAKS = 3
+"""Local maxima kept of each rotation."""
+KEPT, LEAST_KEPT = 4, 4
+"""One of so many candidates is scored again at the next finer level; but never fewer than these."""
+SMOOTH_CLASSES = 8
+"""Classes at the last, continuous refinement: more take longer and are not more accurate."""
+CHANCE_POSES = 24
+"""Random poses that show how much information the images share by chance."""
+
+LEAST_CONTRAST, TRUSTED_CONTRAST = 0.15, 0.3
+"""By how much, as a fraction of its height above chance, the best place must outrank the next best elsewhere: not to be
+refused; to be trusted."""
+TRUSTED_SURPRISE = 6.0
+"""Height above chance, in standard deviations of random poses, that trust needs as well."""
+
+
+@dataclass(frozen=True)
+class GlobalMI(Engine):
+    """Try all rotations and shifts by mutual information, then refine: for originals of different modalities.
+
+    Both images are quantised into a few classes by k-means over their own channels, so colours count and the relation
+    between the images may be anything. The mutual information of a coarse version is computed for all shifts at once,
+    by FFT and with masks, at every rotation; the best distinct candidates are scored again at finer levels, and the
+    best of all is refined to a part of a pixel. No starting position is needed.
+
+    Candidates are ranked by what is nearly the mutual information times the overlap: what unrelated images share by
+    chance falls with one over the overlap, so that small overlaps gain nothing from it.
+
+    Source: Öfverstedt, Lindblad, Sladoje, Pattern Recognition Letters 159, 2022, for the exhaustive search at one
+    level.
+    """
+
+    max_rotation_degrees: float = 180.0
+    """Rotations up to this angle to both sides are tried."""
+    mirror: bool = False
+    """Also try the mirror image of the moving image."""
+    min_overlap: float = 0.3
+    """Least overlap, as a fraction of the valid area of the smaller image."""
+    coarse_classes: int = 6
+    """Classes into which each image is quantised for the search."""
+    fine_classes: int = 16
+    """Classes into which each image is quantised for the refinement."""
+    normalised: bool = False
+    """Maximise the normalised mutual information, which small overlaps of little content cannot lower."""
+    candidates: int = 64
+    """How many distinct places are scored again at a finer level."""
+    max_side: int = 512
+    """Work on at most so many pixels along the longest side; the result is still exact to a part of a pixel."""
+    seed: int = 0
+    """Seed of the quantisation."""
+
+    name: ClassVar[str] = "global-mi"
+    ndims: ClassVar[frozenset[int]] = frozenset({2})
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_rotation_degrees <= 180:
+            raise InvalidInputError(f"max_rotation_degrees lies between 0 and 180, not {self.max_rotation_degrees}")
+        if not 0 < self.min_overlap <= 1:
+            raise InvalidInputError(f"min_overlap is a fraction above 0 and at most 1, not {self.min_overlap}")
+        if not all(2 <= classes <= 64 for classes in (self.coarse_classes, self.fine_classes)):
+            classes = f"{self.coarse_classes} and {self.fine_classes}"
+            raise InvalidInputError(f"images are quantised into 2 to 64 classes, not {classes}")
+        if self.candidates < 2:
+            raise InvalidInputError(f"at least 2 candidates are needed to compare the best, not {self.candidates}")
+        if self.max_side < COARSE_SIDE:
+            raise InvalidInputError(f"max_side is at least {COARSE_SIDE} pixels, not {self.max_side}")
+        if self.seed < 0:
+            raise InvalidInputError(f"a seed is at least 0, not {self.seed}")
+
+    def find(self, fixed: Image, moving: Image) -> Registration:
+        """Find the rigid transform under which the overlap shares most information."""
+        space = workspace.harmonised(fixed, moving)
+        climb_side = min(self.max_side, CLIMB_SIDE)
+        coarse, *finer = level_spacings(space.fixed, space.moving, climb_side, coarse_side=COARSE_SIDE)
+        level = self._level(space, coarse, self.coarse_classes)
+        poses = self._searched(level)
+        if len(poses) == 0:
+            return _nothing_shared(self)
+        evidence = []
+        for spacing in finer or [coarse]:
+            level = self._level(space, spacing, self.fine_classes)
+            count = max(LEAST_KEPT, len(poses) // KEPT)
+            poses = distinct([climbed(level, pose, self.min_overlap) for pose in poses], level, count)
+            evidence.append(_evidence(poses, self._chance(level)))
+        finest = workspace.finest_spacing(space.fixed, space.moving, self.max_side)
+        best = refined(self._level(space, finest, min(SMOOTH_CLASSES, self.fine_classes)), poses[0])
+        return result(self, space, best, evidence)
+
+    def _level(self, space: workspace.Workspace, spacing: float, classes: int) -> QuantisedLevel:
+        return quantised_level(space.fixed, space.moving, spacing, classes, self.seed, self.normalised)
+
+    def _searched(self, level: QuantisedLevel) -> list[Pose]:
+        """The best distinct poses among all rotations and whole-pixel shifts, best first."""
+        found = [pose for mirrored in (False, True)[: 1 + self.mirror] for pose in self._swept(level, mirrored)]
+        return distinct(found, level, self.candidates)
+
+    def _swept(self, level: QuantisedLevel, mirrored: bool) -> Iterator[Pose]:
+        box = [math.ceil(math.hypot(*level.moving_grid.shape)) + 1] * level.moving_grid.ndim
+        grid = level.fixed_grid.centered(box)
+        margin = (np.array(box) - level.fixed_grid.shape) / 2
+        function = Cmif(level.fixed_planes, grid.shape, self.min_overlap * level.area, self.normalised)
+        sweep, has_opposites = angles(self.max_rotation_degrees, ANGLE_STEP * level.degrees_a_pixel)
+        for degrees in [*sweep, *(angle - 180 for angle in sweep if has_opposites)]:
+            pose = Pose(degrees, mirrored, (0.0,) * grid.ndim)
+            stack = warped(level.moving, level.moving_grid, grid, pose.transform(level.fixed_grid, level.moving_grid))
+            for score, overlap, shift in function.peaks(function.spectra(stack[:-2]), PEAKS):
+                moved = level.moved(pose, np.array(shift) - margin)
+                yield replace(moved, score=score, overlap=overlap / level.area)
+
+    def _chance(self, level: QuantisedLevel) -> Chance:
+        """Mean and standard deviation of the rank of random rotations about the centre."""
+        still = (0.0,) * level.fixed_grid.ndim
+        turns = np.random.default_rng(self.seed).uniform(-180, 180, CHANCE_POSES)
+        ranks = [scored(level, Pose(degrees, False, still)).rank for degrees in turns.tolist()]
+        return float(np.mean(ranks)), float(np.std(ranks))
+
+
+def _evidence(poses: Sequence[Pose], chance: Chance) -> Evidence:
+    """Contrast and surprise of the best of some distinct poses at one level.
+
+    The contrast is by how much, as a fraction, its rank exceeds that of the next best, both counted from the rank of
+    random poses; the surprise is by how many standard deviations it exceeds theirs.
+    """
+    mean, deviation = chance
+    height, *others = (pose.rank - mean for pose in poses)
+    contrast = 1 - max([0.0, *others]) / height if height > 0 else 0.0
+    return contrast, height / max(deviation, 1e-9)
+
+
+def result(method: GlobalMI, space: workspace.Workspace, best: Pose, evidence: Sequence[Evidence]) -> Registration:
+    """The registration that the best pose stands for, judged by the least evidence for it at any level."""
+    contrast, surprise = (min(values) for values in zip(*evidence, strict=True))
+    stats = {
+        "score": best.score,
+        "overlap": best.overlap,
+        "contrast": contrast,
+        "surprise": surprise,
+        "rotation_degrees": float(best.degrees),
+        "mirrored": float(best.mirrored),
+    }
+    status, reasons = verdict(contrast, surprise)
+    transform = best.transform(space.fixed.grid, space.moving.grid)
+    return Registration.judged(method.name, status, space.to_world(transform), reasons, stats)
+
+
+def verdict(contrast: float, surprise: float) -> tuple[Status, tuple[str, ...]]:
+    """Status and reason by how far the best place outranks the next best elsewhere, and random ones."""
+    if contrast < LEAST_CONTRAST:
+        reason = f"another place shares almost as much information (contrast {contrast:.2f})"
+        return "refused", (f"{reason}; use a larger field of view, a representation, or limit the rotation",)
+    numbers = f"contrast {contrast:.2f}, {surprise:.1f} standard deviations above chance"
+    if contrast < TRUSTED_CONTRAST or surprise < TRUSTED_SURPRISE:
+        return "unsure", (f"the best place stands out a little ({numbers}); look at the overlay",)
+    return "accepted", (f"the best place stands out ({numbers})",)
+
+
+def _nothing_shared(method: GlobalMI) -> Registration:
+    return Registration(method.name, "refused", None, ("the images share no information; lower min_overlap",))
