@@ -58,8 +58,7 @@ def strength(joint: Any, fixed: Any, moving: Any, count: Any, normalised: bool) 
 
 
 def _xlogx(counts: Array) -> Array:
-    counts = np.maximum(counts, NEGLIGIBLE)
-    return np.asarray(counts * np.log(counts))
+    return np.asarray(counts * np.log(np.maximum(counts, NEGLIGIBLE)))
 
 
 class Cmif:

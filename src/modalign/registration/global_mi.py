@@ -18,8 +18,6 @@ from modalign.registration.registrar import Registration, Status
 from modalign.registration.search import angles, distinct, level_spacings
 
 Array = np.ndarray
-Chance = tuple[float, float]
-Evidence = tuple[float, float]
 
 COARSE_SIDE = 48
 """Longest side, in pixels, at which all rotations and shifts are tried."""
@@ -30,16 +28,16 @@ ANGLE_STEP = 1.4
 PEAKS = 3
 """Local maxima kept of each rotation."""
 KEPT, LEAST_KEPT = 4, 4
-"""One of so many candidates is scored again at the next finer level; but never fewer than these."""
+"""One of so many candidates is scored again at the next finer level; but never fewer than the second number."""
 SMOOTH_CLASSES = 8
 """Classes at the last, continuous refinement: more take longer and are not more accurate."""
 CHANCE_POSES = 24
 """Random poses that show how much information the images share by chance."""
 
-LEAST_CONTRAST, TRUSTED_CONTRAST = 0.15, 0.3
+LEAST_CONTRAST, TRUSTED_CONTRAST = 0.15, 0.25
 """By how much, as a fraction of its height above chance, the best place must outrank the next best elsewhere: not to be
 refused; to be trusted."""
-TRUSTED_SURPRISE = 6.0
+TRUSTED_SURPRISE = 3.0
 """Height above chance, in standard deviations of random poses, that trust needs as well."""
 
 
@@ -66,11 +64,11 @@ class GlobalMI(Engine):
     min_overlap: float = 0.3
     """Least overlap, as a fraction of the valid area of the smaller image."""
     coarse_classes: int = 6
-    """Classes into which each image is quantised for the search."""
-    fine_classes: int = 16
-    """Classes into which each image is quantised for the refinement."""
+    """Classes into which each image is quantised where all rotations and shifts are tried."""
+    fine_classes: int = 24
+    """Classes into which each image is quantised where candidates are scored again."""
     normalised: bool = False
-    """Maximise the normalised mutual information, which small overlaps of little content cannot lower."""
+    """Maximise the mutual information as a share of the mean entropy of both images in the overlap."""
     candidates: int = 64
     """How many distinct places are scored again at a finer level."""
     max_side: int = 512
@@ -105,15 +103,15 @@ class GlobalMI(Engine):
         poses = self._searched(level)
         if len(poses) == 0:
             return _nothing_shared(self)
-        evidence = []
+        stands: list[Standing] = []
         for spacing in finer or [coarse]:
             level = self._level(space, spacing, self.fine_classes)
             count = max(LEAST_KEPT, len(poses) // KEPT)
             poses = distinct([climbed(level, pose, self.min_overlap) for pose in poses], level, count)
-            evidence.append(_evidence(poses, self._chance(level)))
+            stands.append(Standing.of(poses, self._by_chance(level)))
         finest = workspace.finest_spacing(space.fixed, space.moving, self.max_side)
         best = refined(self._level(space, finest, min(SMOOTH_CLASSES, self.fine_classes)), poses[0])
-        return result(self, space, best, evidence)
+        return result(self, space, best, stands)
 
     def _level(self, space: workspace.Workspace, spacing: float, classes: int) -> QuantisedLevel:
         return quantised_level(space.fixed, space.moving, spacing, classes, self.seed, self.normalised)
@@ -136,38 +134,44 @@ class GlobalMI(Engine):
                 moved = level.moved(pose, np.array(shift) - margin)
                 yield replace(moved, score=score, overlap=overlap / level.area)
 
-    def _chance(self, level: QuantisedLevel) -> Chance:
-        """Mean and standard deviation of the rank of random rotations about the centre."""
-        still = (0.0,) * level.fixed_grid.ndim
+    def _by_chance(self, level: QuantisedLevel) -> list[Pose]:
+        """Random rotations about the centre, with their scores."""
         turns = np.random.default_rng(self.seed).uniform(-180, 180, CHANCE_POSES)
-        ranks = [scored(level, Pose(degrees, False, still)).rank for degrees in turns.tolist()]
-        return float(np.mean(ranks)), float(np.std(ranks))
+        return [scored(level, Pose(degrees, False, (0.0,) * level.fixed_grid.ndim)) for degrees in turns.tolist()]
 
 
-def _evidence(poses: Sequence[Pose], chance: Chance) -> Evidence:
-    """Contrast and surprise of the best of some distinct poses at one level.
+@dataclass(frozen=True)
+class Standing:
+    """How the best of some distinct poses stands out at one level.
 
-    The contrast is by how much, as a fraction, its rank exceeds that of the next best, both counted from the rank of
-    random poses; the surprise is by how many standard deviations it exceeds theirs.
+    Attributes:
+        contrast: By what fraction its rank exceeds that of the next best, both counted from the mean of random poses.
+        surprise: By how many standard deviations of random poses its rank exceeds their mean.
     """
-    mean, deviation = chance
-    height, *others = (pose.rank - mean for pose in poses)
-    contrast = 1 - max([0.0, *others]) / height if height > 0 else 0.0
-    return contrast, height / max(deviation, 1e-9)
+
+    contrast: float
+    surprise: float
+
+    @classmethod
+    def of(cls, poses: Sequence[Pose], by_chance: Sequence[Pose]) -> "Standing":
+        """The standing of the first of some distinct poses, best first, among the others and among random ones."""
+        random = [pose.rank for pose in by_chance]
+        height, *others = (pose.rank - float(np.mean(random)) for pose in poses)
+        contrast = 1 - max([0.0, *others]) / height if height > 0 else 0.0
+        return cls(contrast, height / max(float(np.std(random)), 1e-9))
 
 
-def result(method: GlobalMI, space: workspace.Workspace, best: Pose, evidence: Sequence[Evidence]) -> Registration:
-    """The registration that the best pose stands for, judged by the least evidence for it at any level."""
-    contrast, surprise = (min(values) for values in zip(*evidence, strict=True))
+def result(method: GlobalMI, space: workspace.Workspace, best: Pose, stands: Sequence[Standing]) -> Registration:
+    """The registration that the best pose stands for, judged by the level at which it stands out least."""
     stats = {
         "score": best.score,
         "overlap": best.overlap,
-        "contrast": contrast,
-        "surprise": surprise,
+        "contrast": min(standing.contrast for standing in stands),
+        "surprise": min(standing.surprise for standing in stands),
         "rotation_degrees": float(best.degrees),
         "mirrored": float(best.mirrored),
     }
-    status, reasons = verdict(contrast, surprise)
+    status, reasons = verdict(stats["contrast"], stats["surprise"])
     transform = best.transform(space.fixed.grid, space.moving.grid)
     return Registration.judged(method.name, status, space.to_world(transform), reasons, stats)
 
