@@ -11,12 +11,14 @@ from modalign.geometry import Linear, corner_error
 from modalign.image import Image
 from modalign.registration.alpha_amd import AlphaAmd
 from modalign.registration.calibration import GENERAL
+from modalign.registration.dense_descriptors import DenseDescriptors
 from modalign.registration.engine import Engine
 from modalign.registration.evidence import AGREES, Evidence, gather
 from modalign.registration.features import Features
 from modalign.registration.fft_search import FftSearch
 from modalign.registration.global_mi import GlobalMI
 from modalign.registration.mutual_information import MutualInformation
+from modalign.registration.poses import linear_scale
 from modalign.registration.refinement import maximise_correlation
 from modalign.registration.registrar import Registrar, Registration
 from modalign.registration.verify import judged
@@ -49,8 +51,8 @@ class Auto(Engine):
     """Try one method after the other until a result can be trusted, and keep the best: the default.
 
     The exhaustive search by correlation comes first: it finds any rotation and position where the images, or their
-    representations, look alike. If its result does not convince, key points and then the exhaustive search by mutual
-    information are tried, which need less likeness and take longer. What is kept is decided by evidence that none of
+    representations, look alike. If its result does not convince, dense descriptors, key points and then the exhaustive
+    search by mutual information are tried. What is kept is decided by evidence that none of
     the methods maximises, see :mod:`modalign.registration.evidence`.
     """
 
@@ -64,7 +66,7 @@ class Auto(Engine):
     """Smallest scale that is tried; 1 where pixel sizes can be trusted."""
     max_scale: float = 1.0
     """Largest scale that is tried."""
-    min_overlap: float = 0.3
+    min_overlap: float = 0.2
     """Least overlap, as a fraction of the valid area of the smaller image."""
     convinced: float = 0.95
     """Probability by the evidence from which on no further method is tried."""
@@ -98,12 +100,13 @@ class Auto(Engine):
         by_information = GlobalMI(
             max_rotation_degrees=limit, mirror=self.mirror, min_overlap=self.min_overlap, seed=self.seed
         )
+        by_surroundings = DenseDescriptors(transform=self._group, mirror=self.mirror, seed=self.seed)
         by_key_points = Features(transform=self._group, mirror=self.mirror, seed=self.seed)
         local = (
             AlphaAmd(transform=self._group, seed=self.seed),
             MutualInformation(transform=self._group, seed=self.seed),
         )
-        return {2: (self._search(), by_key_points, by_information), 3: local}[ndim]
+        return {2: (self._search(), by_surroundings, by_key_points, by_information), 3: local}[ndim]
 
     @property
     def _group(self) -> Model:
@@ -147,9 +150,4 @@ def outcome(method: Auto, fixed: Image, leads: list[Lead], reasons: list[str]) -
 
 
 def _near(fixed: Image, lead: Lead, best: Lead, limit: float) -> bool:
-    return corner_error(fixed.grid, lead.transform, best.transform) <= limit * _enlargement(best.transform)
-
-
-def _enlargement(transform: Linear) -> float:
-    """How much longer distances are in the moving world: its unit may be another."""
-    return float(abs(np.linalg.det(transform.linear)) ** (1 / transform.ndim))
+    return corner_error(fixed.grid, lead.transform, best.transform) <= limit * linear_scale(best.transform)

@@ -15,7 +15,7 @@ from modalign.geometry import Affine, Grid, Linear, Rigid, Transform, corner_err
 from modalign.image import Image
 from modalign.registration import workspace
 from modalign.registration.masked_ncc import Correlator, Stack, ncc, rank
-from modalign.registration.poses import Level, warped
+from modalign.registration.poses import Level, linear_scale, warped
 from modalign.registration.refinement import maximised
 
 Array = np.ndarray
@@ -36,6 +36,8 @@ AGREES = 0.02
 """A tile agrees where it fits best within this fraction of the width: the tolerance of the CoMIR protocol."""
 STRUCTURED = 0.15
 """A tile holds structure where its variance is at least this fraction of that of the whole image, in both images."""
+LARGEST_STRETCH = 4.0
+"""Images that differ more in scale are not brought to one pixel size: no such transform is accepted."""
 LEVELS = 12
 """Gray levels of the joint histogram."""
 INFORMATION_SIDE = 112
@@ -147,16 +149,27 @@ def _shape(transform: Linear) -> dict[str, float]:
     }
 
 
+def _level(space: workspace.Workspace, transform: Linear, side: int) -> Level:
+    """Both images with pixels that the transform makes equal, up to a scale of ``LARGEST_STRETCH``."""
+    spacing = workspace.finest_spacing(space.fixed, space.moving, side)
+    return Level.of(space.fixed, space.moving, spacing, _stretch(transform))
+
+
+def _stretch(transform: Linear) -> float:
+    """How much larger the pixels of the moving image are made to be."""
+    return float(np.clip(linear_scale(transform), 1 / LARGEST_STRETCH, LARGEST_STRETCH))
+
+
 def _whole(space: workspace.Workspace, transform: Linear) -> dict[str, float]:
     """How the place compares with all others."""
-    level = Level.of(space.fixed, space.moving, workspace.finest_spacing(space.fixed, space.moving, SWEEP_SIDE))
+    level = _level(space, transform, SWEEP_SIDE)
     stack = warped(level.moving, level.moving_grid, level.fixed_grid, transform)
     score, count = ncc(level.fixed, stack)
     here, others = _sweep(level, transform, rank(score, count / level.area))
     elsewhere, spread = float(max(others)), float(np.std(others[1:]))
     return {
         "similarity": score,
-        "overlap": count / level.area,
+        "overlap": min(count / level.area, 1.0),
         "contrast": float(np.clip(1 - elsewhere / here, -1, 1)) if here > 0 else -1.0,
         "surprise": float((here - np.mean(others[1:])) / max(spread, 0.01)),
     }
@@ -165,8 +178,7 @@ def _whole(space: workspace.Workspace, transform: Linear) -> dict[str, float]:
 def _sweep(level: Level, transform: Linear, here: float) -> tuple[float, list[float]]:
     """Rank of the place, and of the best other places: with its own rotation, then with each of the others."""
     centered = _about_centers(level, transform)
-    stretch = abs(float(np.linalg.det(transform.linear))) ** (1 / transform.ndim)
-    diagonal = math.hypot(*level.moving_grid.extent) / stretch / level.spacing
+    diagonal = min(math.hypot(*level.moving_grid.extent) / linear_scale(transform) / level.spacing, 8 * SWEEP_SIDE)
     box = (math.ceil(diagonal) + 1,) * transform.ndim
     grid = level.fixed_grid.centered(box)
     correlator = Correlator(level.fixed, box, level.area, 0.3)
@@ -210,7 +222,7 @@ def _turned(transform: Linear, fixed: Grid, degrees: float) -> Linear:
 
 def _parts(space: workspace.Workspace, transform: Linear) -> dict[str, float]:
     """What the parts of the images say, and what the way back says."""
-    level = Level.of(space.fixed, space.moving, workspace.finest_spacing(space.fixed, space.moving, TILE_SIDE))
+    level = _level(space, transform, TILE_SIDE)
     return {**_tiles(level, transform), "consistency": _way_back(level, transform)}
 
 
@@ -224,7 +236,7 @@ def _way_back(level: Level, transform: Linear) -> float:
         moving_grid=level.fixed_grid,
     )
     there = maximised(back, transform.inverse()).transform.inverse()
-    size = abs(float(np.linalg.det(transform.linear))) ** (1 / transform.ndim) * max(level.fixed_grid.extent)
+    size = linear_scale(transform) * max(level.fixed_grid.extent)
     return min(float(corner_error(level.fixed_grid, there, transform) / size), REACH)
 
 
@@ -304,10 +316,11 @@ def information(fixed: Image, moving: Image, transform: Linear, seed: int = 0) -
     """Mutual information under a transform, in standard deviations above that of random displacements."""
     space = workspace.harmonised(*workspace.pictures(fixed, moving))
     spacing = workspace.finest_spacing(space.fixed, space.moving, INFORMATION_SIDE)
-    here, there = (workspace.isotropic(image, spacing) for image in (space.fixed, space.moving))
+    common = _in_common(space, transform)
+    here = workspace.isotropic(space.fixed, spacing)
+    there = workspace.isotropic(space.moving, spacing * _stretch(common))
     a, b = _gray_levels(here), _gray_levels(there)
     rng = np.random.default_rng(seed)
-    common = _in_common(space, transform)
     transforms = [common, *(_displaced(common, here.grid, rng) for _ in range(DISPLACED))]
     to_index = np.linalg.inv(there.grid.matrix)
     values = [_mutual_information(a, b, to_index @ t.matrix @ here.grid.matrix) for t in transforms]
