@@ -12,7 +12,8 @@
     │   └── OutputError           the place to write to cannot be used
     ├── PairingError              a pairs folder or table that does not pair up
     ├── ModelError                a model folder that is incomplete, foreign, or does not fit the images
-    └── TrainingError             training that cannot start or cannot go on
+    ├── TrainingError             training that cannot start or cannot go on
+    └── BatchError                many tasks that cannot start or cannot go on: manifest, plan, workers, cluster
 
 A message says what is wrong, with which file or value, and what would have worked. The command line prints it as one
 line and exits with status 2.
@@ -73,3 +74,7 @@ class ModelError(ModalignError):
 
 class TrainingError(ModalignError):
     """Training cannot start or cannot go on."""
+
+
+class BatchError(ModalignError):
+    """Many tasks cannot start or cannot go on: the manifest, the plan, the workers or the cluster."""

@@ -19,8 +19,10 @@ VERBS = MappingProxyType(
         "train": "Learn a shared representation from a folder of aligned pairs.",
         "encode": "Turn an image into its representation.",
         "register": "Find the transform between two images, and apply it.",
+        "batch": "Register many pairs that a table lists, on one machine or many.",
         "apply": "Apply a transform to an image, a label map or points.",
         "evaluate": "Measure a transform against a known one or against landmarks.",
+        "data": "List public image sets, and get one.",
         "info": "Tell what an image, a model or a transform is.",
     }
 )

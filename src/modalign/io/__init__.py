@@ -5,8 +5,25 @@ imported when a file of theirs is read, so importing this package is cheap.
 """
 
 from modalign.io.arrays import read_arrays, write_arrays
-from modalign.io.files import atomic_folder, atomic_path, check_replaceable, make_folder, plain, read_json, write_json
-from modalign.io.images import describe_image, read_image, read_labels, read_mask, write_image, write_labels
+from modalign.io.files import (
+    atomic_folder,
+    atomic_path,
+    check_replaceable,
+    make_folder,
+    plain,
+    read_json,
+    remove_leftovers,
+    write_json,
+)
+from modalign.io.images import (
+    describe_image,
+    read_image,
+    read_labels,
+    read_mask,
+    read_with_pixel_size,
+    write_image,
+    write_labels,
+)
 from modalign.io.names import SUFFIXES, image_files, stem, suffix
 from modalign.io.points import read_points, write_points
 from modalign.io.tables import read_table, write_table
@@ -36,6 +53,8 @@ __all__ = [
     "read_points",
     "read_table",
     "read_transform",
+    "read_with_pixel_size",
+    "remove_leftovers",
     "stem",
     "suffix",
     "transform_from_dict",

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import threading
 import uuid
@@ -15,6 +16,8 @@ from modalign.errors import OutputError, UnreadableFileError
 from modalign.io.names import stem
 
 _STDERR = threading.Lock()
+_LEFTOVER = re.compile(r"\..+-[0-9a-f]{8}(\..*)?")
+"""Names that :func:`_sibling` gives."""
 
 
 @contextmanager
@@ -94,6 +97,13 @@ def check_replaceable(path: str | Path, *, marker: str = "model.json") -> None:
 
 class _Nothing(Exception):  # noqa: N818 - no error: it ends a trial that writes nothing
     """Ends the trial of a folder."""
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed while they wrote have left in a folder under a temporary name."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if _LEFTOVER.match(path.name):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def read_json(path: str | Path) -> Any:

@@ -13,6 +13,7 @@ from modalign.report.content import (
 from modalign.report.curves import figure_bytes, success_figure
 from modalign.report.matrices import transform_csv
 from modalign.report.overlay import Rendering, checkerboard, magenta_green, picture, pictures, section
+from modalign.report.overview import OverviewRow, overview_page
 from modalign.report.page import report_page
 from modalign.report.panel import panel
 
@@ -21,6 +22,7 @@ __all__ = [
     "Download",
     "EvidenceRow",
     "InputRecord",
+    "OverviewRow",
     "PixelSizeSource",
     "RegisterCommand",
     "Rendering",
@@ -30,6 +32,7 @@ __all__ = [
     "checkerboard",
     "figure_bytes",
     "magenta_green",
+    "overview_page",
     "panel",
     "picture",
     "pictures",

@@ -51,7 +51,7 @@ def report_page(content: ReportContent) -> str:
         InvalidInputError: The images are not real numbers, or differ in dimensions.
     """
     planes, uris, quality = _shown(content)
-    page = _environment().get_template("page.html")
+    page = environment().get_template("page.html")
     return page.render(
         content=content,
         version=__version__,
@@ -70,7 +70,8 @@ def report_page(content: ReportContent) -> str:
 
 
 @cache
-def _environment() -> "jinja2.Environment":
+def environment() -> "jinja2.Environment":
+    """The templates of this package, with HTML escaped."""
     import jinja2
 
     loader = jinja2.PackageLoader("modalign.report")

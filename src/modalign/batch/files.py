@@ -1,18 +1,17 @@
-"""What ``modalign register`` leaves behind: files, the report, and what is said on the screen."""
+"""What a registration leaves behind: its files, the report, and the record of how it came about."""
 
 import hashlib
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from modalign import __version__
-from modalign.cli.console import print_json
 from modalign.geometry import Transform
 from modalign.image import Image
-from modalign.io import atomic_path, transform_to_dict, write_image, write_json, write_transform
+from modalign.io import atomic_path, transform_to_dict, write_image, write_transform
 from modalign.pipeline import Alignment, Interpolation, warp
 from modalign.registration import Method, method_to_dict
 from modalign.registration.evidence import Evidence
@@ -31,28 +30,34 @@ from modalign.report import (
     transform_csv,
 )
 
+RECORD = "result.json"
+"""Name of the file with the result; written last, so that where it lies everything is there."""
+SUFFIXES = {2: ".tif", 3: ".nii.gz"}
 LIBRARIES = ("numpy", "scipy", "torch", "opencv-python-headless", "simpleitk")
 """Libraries whose versions the provenance names."""
 
 
+Kind = Literal["report", "transform", "aligned", "pictures"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""Kinds of files beside the record of the result, which is always written."""
+
+
 @dataclass(frozen=True)
-class Job:
+class Finished:
     """One registration with all that is known about it.
 
     Attributes:
-        out: Folder for the results.
-        command: The command that was run.
+        command: The command that was run, or one that would do the same.
         method: The engine with its options.
         interpolation: How the aligned image is sampled.
         inputs: The two files as understood.
         fixed: The fixed image.
         moving: The moving image.
         alignment: What was found.
-        seconds: Wall time.
-        model: The model folder and the hash of its card, if there was a model.
+        model: The model folder and the hash of its content, if there was a model.
+        force: Whether the transform is kept even where it was refused.
     """
 
-    out: Path
     command: RegisterCommand
     method: Method
     interpolation: Interpolation
@@ -60,7 +65,6 @@ class Job:
     fixed: Image
     moving: Image
     alignment: Alignment
-    seconds: float
     model: Mapping[str, str] | None
     force: bool
 
@@ -78,58 +82,57 @@ class Job:
         return warp(self.moving, self.fixed.grid, self.transform, interpolation=self.interpolation)
 
 
-def write_results(job: Job) -> dict[str, Any]:
-    """Write all files, and return the result as it is printed.
+def write_files(job: Finished, out: Path, kinds: Collection[Kind] = KINDS) -> dict[str, Path]:
+    """Write all files but the record, and return those that there are by name.
 
     A refused result leaves a report, but no transform and no aligned image, not even an old one.
     """
-    suffix = ".tif" if job.fixed.ndim == 2 else ".nii.gz"
-    paths = {
-        "report": job.out / "report.html",
-        "transform": job.out / "transform.json",
-        "itk_transform": job.out / "transform.tfm",
-        "aligned": job.out / f"aligned{suffix}",
-        "checkerboard": job.out / "checkerboard.png",
-        "overlay": job.out / "overlay.png",
-        "fixed_representation": job.out / "fixed_representation.png",
-        "moving_representation": job.out / "moving_representation.png",
+    names = {
+        "report": "report.html",
+        "transform": "transform.json",
+        "itk_transform": "transform.tfm",
+        "aligned": f"aligned{SUFFIXES[job.fixed.ndim]}",
+        "checkerboard": "checkerboard.png",
+        "overlay": "overlay.png",
+        "fixed_representation": "fixed_representation.png",
+        "moving_representation": "moving_representation.png",
     }
-    record = job.out / "result.json"
-    for path in (*paths.values(), record):
+    paths = {key: out / name for key, name in names.items()}
+    for path in (*paths.values(), out / RECORD):
         path.unlink(missing_ok=True)
-    _write_aligned(job, paths)
-    if job.model is not None:
+    _write_aligned(job, paths, kinds)
+    if job.model is not None and "pictures" in kinds:
         shown = pictures([job.alignment.fixed, job.alignment.moving])
         for role, picture in zip(("fixed", "moving"), shown, strict=True):
             write_image(paths[f"{role}_representation"], picture)
-    with atomic_path(paths["report"]) as temporary:
-        temporary.write_text(report_page(report_content(job)), encoding="utf-8")
-    files = {name: str(path) for name, path in paths.items() if path.is_file()} | {"result": str(record)}
-    result = as_result(job, files)
-    registration = job.alignment.registration
-    numbers = {"stats": dict(registration.stats), "evidence": dict(registration.evidence)}
-    write_json(record, {**result, **numbers, "provenance": provenance(job)})
-    return result
+    if "report" in kinds:
+        with atomic_path(paths["report"]) as temporary:
+            temporary.write_text(report_page(report_content(job, out)), encoding="utf-8")
+    return {name: path for name, path in paths.items() if path.is_file()}
 
 
-def _write_aligned(job: Job, paths: Mapping[str, Path]) -> None:
-    found, warped = job.transform, job.warped
-    if found is None or warped is None:
+def _write_aligned(job: Finished, paths: Mapping[str, Path], kinds: Collection[Kind]) -> None:
+    found = job.transform
+    if found is None:
         return
     registration = job.alignment.registration
-    info = {"engine": registration.engine, "status": registration.status, "confidence": registration.confidence}
-    write_transform(paths["transform"], found, fixed=job.fixed.grid, moving=job.moving.grid, info=info)
-    write_transform(paths["itk_transform"], found, fixed=job.fixed.grid, moving=job.moving.grid)
-    write_image(paths["aligned"], warped)
-    write_image(paths["checkerboard"], checkerboard(job.fixed, warped))
-    write_image(paths["overlay"], magenta_green(job.fixed, warped))
+    if "transform" in kinds:
+        info = {"engine": registration.engine, "status": registration.status, "confidence": registration.confidence}
+        write_transform(paths["transform"], found, fixed=job.fixed.grid, moving=job.moving.grid, info=info)
+        write_transform(paths["itk_transform"], found, fixed=job.fixed.grid, moving=job.moving.grid)
+    warped = job.warped if {"aligned", "pictures"} & set(kinds) else None
+    if warped is not None and "aligned" in kinds:
+        write_image(paths["aligned"], warped)
+    if warped is not None and "pictures" in kinds:
+        write_image(paths["checkerboard"], checkerboard(job.fixed, warped))
+        write_image(paths["overlay"], magenta_green(job.fixed, warped))
 
 
-def report_content(job: Job) -> ReportContent:
-    """What the report of a registration shows."""
+def report_content(job: Finished, out: Path) -> ReportContent:
+    """What the report of a registration shows whose files lie in a folder."""
     alignment, registration = job.alignment, job.alignment.registration
     found = registration.fixed_to_moving
-    transform_path = str(job.out / "transform.json")
+    transform_path = str(out / "transform.json")
     return ReportContent(
         registration,
         job.fixed,
@@ -140,7 +143,7 @@ def report_content(job: Job) -> ReportContent:
         command=job.command,
         evidence=evidence_rows(registration.evidence),
         commands=() if found is None else apply_commands(transform_path, job.command.fixed, job.command.moving),
-        downloads=() if found is None else _downloads(job, found),
+        downloads=() if found is None else _downloads(out, found),
         provenance=provenance(job),
     )
 
@@ -151,13 +154,13 @@ def evidence_rows(evidence: Mapping[str, float]) -> tuple[EvidenceRow, ...]:
     return tuple(EvidenceRow(fact.name, fact.number, fact.sentence, fact.favours) for fact in told)
 
 
-def _downloads(job: Job, found: Transform) -> tuple[Download, ...]:
-    files = [job.out / "transform.json", job.out / "transform.tfm"]
+def _downloads(out: Path, found: Transform) -> tuple[Download, ...]:
+    files = [out / "transform.json", out / "transform.tfm"]
     kept = tuple(Download(path.name, path.read_text(encoding="utf-8")) for path in files if path.is_file())
     return (*kept, Download("transform.csv", transform_csv(found)))
 
 
-def provenance(job: Job) -> dict[str, Any]:
+def provenance(job: Finished) -> dict[str, Any]:
     """How the result came about."""
     return {
         "command": list(job.command.words),
@@ -165,14 +168,13 @@ def provenance(job: Job) -> dict[str, Any]:
         "interpolation": job.interpolation,
         "model": job.model,
         "inputs": {record.role: {"path": record.path, "sha256": record.sha256} for record in job.inputs},
-        "seconds": job.seconds,
         "modalign": __version__,
         "python": platform.python_version(),
         "libraries": {name: version(name) for name in LIBRARIES},
     }
 
 
-def as_result(job: Job, files: Mapping[str, str]) -> dict[str, Any]:
+def as_result(job: Finished, files: Mapping[str, str]) -> dict[str, Any]:
     """The result as one JSON object."""
     registration, found = job.alignment.registration, job.transform
     matrices = None
@@ -186,26 +188,15 @@ def as_result(job: Job, files: Mapping[str, str]) -> dict[str, Any]:
         "notes": list(registration.notes),
         "engine": registration.engine,
         "fixed_to_moving": matrices,
-        "seconds": job.seconds,
         "files": dict(files),
     }
 
 
-def tell(job: Job, result: Mapping[str, Any], *, as_json: bool) -> None:
-    """Say what came out, and what to type next."""
-    if as_json:
-        print_json(result)
-        return
-    confidence = "" if result["confidence"] is None else f" (confidence {result['confidence']:.2f})"
-    print(f"{result['status']}{confidence}: {'; '.join(result['reasons'])}")
-    for note in result["notes"]:
-        print(f"note: {note}")
-    for name, path in result["files"].items():
-        print(f"  {name.replace('_', ' '):<22}{path}")
-    if job.model is None and result["status"] != "accepted":
-        print("the intensities may have too little in common; a model made with 'modalign train' may help")
-    if "transform" in result["files"]:
-        print(f"next: modalign apply IMAGE {result['files']['transform']} --like {job.command.fixed} --out FILE")
+def as_record(job: Finished, files: Mapping[str, str]) -> dict[str, Any]:
+    """The result with all numbers behind it and with its provenance; the same inputs give the same record."""
+    registration = job.alignment.registration
+    numbers = {"stats": dict(registration.stats), "evidence": dict(registration.evidence)}
+    return {**as_result(job, files), **numbers, "provenance": provenance(job)}
 
 
 def sha256(path: Path) -> str:

@@ -1,0 +1,120 @@
+"""One registration from files to files: what ``modalign register`` does once, and ``modalign batch`` many times."""
+
+from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modalign.batch.files import Finished, sha256
+from modalign.geometry.grid import Unit
+from modalign.image import Image
+from modalign.io import read_mask, read_with_pixel_size
+from modalign.pipeline import Interpolation, align
+from modalign.registration import ENGINES, Auto, Method
+from modalign.report import InputRecord, PixelSizeSource, RegisterCommand, changed_options
+
+if TYPE_CHECKING:
+    from modalign.representation import ComirModel
+
+
+@dataclass(frozen=True)
+class RegistrationJob:
+    """Which images to register, and how."""
+
+    fixed: Path
+    """The image that stays."""
+    moving: Path
+    """The image to bring onto it."""
+    model: Path | None = None
+    """Model folder; its two sides are used in the order fixed, moving."""
+    engine: str = "auto"
+    """How to search; every engine has options of its own, see --engine NAME --help."""
+    fixed_mask: Path | None = None
+    """Image that is not 0 where the fixed image is valid."""
+    moving_mask: Path | None = None
+    """Image that is not 0 where the moving image is valid."""
+    fixed_pixel_size: float | None = None
+    """Pixel size of the fixed image where its file has none or a wrong one."""
+    moving_pixel_size: float | None = None
+    """Pixel size of the moving image where its file has none or a wrong one."""
+    unit: Unit = "micrometer"
+    """Unit of the pixel sizes given here."""
+    interpolation: Interpolation = "linear"
+    """How the aligned image is sampled from the original."""
+    force: bool = False
+    """Write the transform and the aligned image even where the result was refused."""
+    device: str = "cpu"
+    """Where the networks compute."""
+    method: Method = field(default_factory=Auto, kw_only=True)
+    """The engine with its options."""
+
+    def run(self) -> Finished:
+        """Read, register and judge.
+
+        Raises:
+            ModalignError: A file cannot be read, the model does not fit, or the images cannot be compared at all.
+        """
+        model = None if self.model is None else _model(self.model, _stamp(self.model))
+        ndim = None if model is None else model.card.ndim
+        fixed = _read(self.fixed, self.fixed_mask, self.fixed_pixel_size, self.unit, ndim)
+        moving = _read(self.moving, self.moving_mask, self.moving_pixel_size, self.unit, ndim)
+        encoders = None if model is None else model.encoders(device=self.device)
+        found = align(fixed, moving, self.method, model=model, encoders=encoders, interpolation=self.interpolation)
+        return Finished(
+            self.command(),
+            self.method,
+            self.interpolation,
+            (self._record("fixed", fixed), self._record("moving", moving)),
+            fixed,
+            moving,
+            found,
+            None if self.model is None else {"folder": str(self.model), "sha256": sha256(self.model)},
+            self.force,
+        )
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files and folders that it reads."""
+        named = (self.fixed, self.moving, self.fixed_mask, self.moving_mask, self.model)
+        return tuple(path for path in named if path is not None)
+
+    def command(self) -> RegisterCommand:
+        """The command line that does the same; without the place for the results."""
+        default = ENGINES[self.engine]
+        method = changed_options(self.method, default) if isinstance(self.method, type(default)) else {}
+        given = {
+            name: values
+            for name, values in changed_options(self, replace(self, **self._defaults())).items()
+            if name not in ("--fixed", "--moving", "--engine")
+        }
+        return RegisterCommand(str(self.fixed), str(self.moving), self.engine, given, method)
+
+    def _defaults(self) -> dict[str, Any]:
+        """The options as they are where none is given; nothing where one must be."""
+        optional = (entry for entry in fields(self) if entry.name not in ("fixed", "moving", "method"))
+        return {entry.name: None if entry.default is MISSING else entry.default for entry in optional}
+
+    def _record(self, role: Any, image: Image) -> InputRecord:
+        path, mask, size = (getattr(self, role + suffix) for suffix in ("", "_mask", "_pixel_size"))
+        source: PixelSizeSource = "none: pixels" if image.grid.unit == "pixel" else "file"
+        if size is not None:
+            source = "given on the command line"
+        return InputRecord.of(role, str(path), image, source, mask=str(mask) if mask else "none", sha256=sha256(path))
+
+
+@lru_cache(maxsize=2)
+def _model(folder: Path, _stamp: int) -> "ComirModel":
+    """A model, kept for the next pair; one that was written anew meanwhile has another stamp."""
+    from modalign.representation import ComirModel
+
+    return ComirModel.load(folder)
+
+
+def _stamp(folder: Path) -> int:
+    card = folder / "model.json"
+    return card.stat().st_mtime_ns if card.is_file() else 0
+
+
+def _read(path: Path, mask: Path | None, pixel_size: float | None, unit: Unit, ndim: int | None) -> Image:
+    image = read_with_pixel_size(path, pixel_size, unit, ndim=ndim)
+    return image if mask is None else replace(image, mask=read_mask(mask, image.grid))
