@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 import tyro
 from datasets import require_data
-from views import SETS, model_of, protocols, views
+from views import SETS, model_of, protocols, unseen, views
 
 from modalign.data.displacement import DisplacedPair, DisplacementProtocol, displaced_pairs
 from modalign.data.pairs import Pair
@@ -92,7 +92,7 @@ class Rows:
 
 def table(study: Study) -> None:
     """Engines × {originals, CoMIRs} × protocols."""
-    kind, (_, test) = SETS[study.set], SETS[study.set].split()
+    kind, test = SETS[study.set], unseen(study.set)
     model = model_of(study.set, study.models / study.set)
     rows = Rows(study.out / f"{study.set}.csv", ("protocol", "specimen", "draw", "images", "engine"))
     names = study.engines or EVERYWHERE
@@ -129,9 +129,9 @@ def _error(grid: Grid, found: Transform | None, truth: Transform) -> float:
 
 def verdict(study: Study) -> None:
     """The verdict on unseen specimens: displaced views, pairs that do not belong together, and hopeless ones."""
-    kind, (_, test) = SETS[study.set], SETS[study.set].split()
+    kind, test = SETS[study.set], unseen(study.set)
     model = model_of(study.set, study.models / study.set)
-    others = {name: SETS[name].split()[1] for name in ("bf_shg", "gfp_dna") if name != study.set}
+    others = {name: unseen(name) for name in ("bf_shg", "gfp_dna") if name != study.set}
     rows = Rows(study.out / f"{study.set}.csv", ("kind", "name"))
     for what, name, fixed, moving, truth in verdict_cases(test, others, kind.width, study.seed):
         if rows.missing(kind=what, name=name):
@@ -192,7 +192,7 @@ def _strangers(everything: Sequence[DisplacedPair], others: Mapping[str, Sequenc
 
 def ladders(study: Study) -> None:
     """Success of auto against angle, mirror, scale and overlap, on the CoMIRs of unseen specimens."""
-    kind, (_, test) = SETS[study.set], SETS[study.set].split()
+    kind, test = SETS[study.set], unseen(study.set)
     model = model_of(study.set, study.models / study.set)
     rows = Rows(study.out / f"{study.set}.csv", ("ladder", "rung", "specimen"))
     judge = Judge.of_model(model.calibration)

@@ -21,23 +21,31 @@ class ImageSet:
     Attributes:
         split: Loads the pairs to train on and those to test on.
         width: Side of the displaced patches, pixels.
+        specimens: Number of unseen specimens that take part.
         steps: Training steps of its model.
         draws: Displacements of each unseen pair at ±30° and at ±180°, and at each of the four levels.
     """
 
     split: Callable[[], Split]
     width: int
+    specimens: int
     steps: int
     draws: tuple[int, int]
 
 
 SETS: dict[str, ImageSet] = {
-    "bf_shg": ImageSet(bf_shg, 300, 800, (4, 1)),
-    "rgb_nir": ImageSet(rgb_nir, 160, 400, (1, 1)),
-    "gfp_dna": ImageSet(gfp_dna, 300, 400, (2, 1)),
-    "phase_fluorescence": ImageSet(phase_fluorescence, 160, 400, (6, 3)),
-    "mouse_sections": ImageSet(mouse_sections, 256, 800, (4, 2)),
+    "bf_shg": ImageSet(bf_shg, 300, 6, 800, (2, 1)),
+    "rgb_nir": ImageSet(rgb_nir, 160, 6, 400, (1, 1)),
+    "gfp_dna": ImageSet(gfp_dna, 300, 4, 400, (2, 1)),
+    "phase_fluorescence": ImageSet(phase_fluorescence, 160, 2, 400, (3, 1)),
+    "mouse_sections": ImageSet(mouse_sections, 256, 3, 800, (2, 1)),
 }
+
+
+def unseen(name: str) -> Sequence[Pair]:
+    """The pairs of a set to test on, spread over all that there are."""
+    test = SETS[name].split()[1]
+    return test[:: max(1, len(test) // SETS[name].specimens)][: SETS[name].specimens]
 
 
 def protocols(kind: ImageSet, seed: int) -> dict[str, DisplacementProtocol]:
