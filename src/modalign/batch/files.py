@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from modalign import __version__
+from modalign.batch.work import RECORD as RECORD
 from modalign.geometry import Transform
 from modalign.image import Image
 from modalign.io import atomic_path, transform_to_dict, write_image, write_transform
@@ -30,8 +31,6 @@ from modalign.report import (
     transform_csv,
 )
 
-RECORD = "result.json"
-"""Name of the file with the result; written last, so that where it lies everything is there."""
 SUFFIXES = {2: ".tif", 3: ".nii.gz"}
 LIBRARIES = ("numpy", "scipy", "torch", "opencv-python-headless", "simpleitk")
 """Libraries whose versions the provenance names."""
@@ -202,12 +201,13 @@ def as_record(job: Finished, files: Mapping[str, str]) -> dict[str, Any]:
 def sha256(path: Path) -> str:
     """Hash of the content of a file; of a folder, that of its names and contents in order."""
     digest = hashlib.sha256()
-    for file in _files(path):
+    for file in content_files(path):
         with file.open("rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
 
 
-def _files(path: Path) -> Sequence[Path]:
+def content_files(path: Path) -> Sequence[Path]:
+    """The file itself, or all files in a folder and below in order."""
     return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())

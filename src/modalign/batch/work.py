@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import re
+import shutil
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,15 +12,19 @@ from time import perf_counter, process_time
 from typing import Any, Protocol
 
 from modalign import __version__
-from modalign.batch.files import RECORD
 from modalign.errors import ModalignError, OutputError
-from modalign.io import make_folder, plain, read_json, remove_leftovers, write_json
+from modalign.io import atomic_path, make_folder, plain, read_json, write_json
+from modalign.io.files import one_line
 
+RECORD = "result.json"
+"""Name of the file with the result; written last, so that where it lies everything is there."""
 TIMING = "timing.json"
 """What differs from run to run stays out of the record: the same inputs give the same record, byte for byte."""
 TRACEBACK = "error.txt"
 FAILED = "failed"
 """Status of a task that ended with an error; any other is the task's own."""
+NO_MEMORY = re.compile(r"bad_alloc|out of memory|insufficient memory|(can't|unable to|failed to) allocate", re.IGNORECASE)
+"""How libraries say it that have no MemoryError."""
 
 
 class Task(Protocol):
@@ -32,7 +38,7 @@ class Task(Protocol):
         """Hash of all that the result depends on: the inputs and the configuration."""
 
     def run(self, folder: Path) -> Mapping[str, Any]:
-        """Do the work, write files into the folder, and return the record; it has at least a ``status``."""
+        """Do the work, write files into the folder, and return the record with at least ``status`` and ``reasons``."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +82,7 @@ def perform(item: Item, out: Path) -> Outcome:
     Raises:
         OutputError: Its folder cannot be written to, which the other tasks would find as well.
     """
-    folder = make_folder(out / item.name)
-    remove_leftovers(folder)
-    (folder / TRACEBACK).unlink(missing_ok=True)
+    folder = _emptied(out / item.name)
     wall, cpu = perf_counter(), process_time()
     try:
         record = item.task.run(folder)
@@ -86,12 +90,32 @@ def perform(item: Item, out: Path) -> Outcome:
         raise
     except ModalignError as error:
         record = failure(str(error))
-    except MemoryError:
-        record = failure("the memory that a worker may use did not suffice; give it more, or crop the images")
     except Exception as error:
-        (folder / TRACEBACK).write_text(traceback.format_exc(), encoding="utf-8")
-        record = failure(f"an unexpected error, see {TRACEBACK}: {type(error).__name__}: {error}")
+        record = _unexpected(error, folder)
     return finish(item, out, record, seconds=perf_counter() - wall, cpu_seconds=process_time() - cpu)
+
+
+def give_up(item: Item, out: Path, reason: str) -> Outcome:
+    """Write the record of a task that no worker came to the end of; what was begun of it is removed."""
+    _emptied(out / item.name)
+    return finish(item, out, failure(reason))
+
+
+def _emptied(path: Path) -> Path:
+    """The folder of a task without what earlier attempts left there, the record first: never one without its files."""
+    folder = make_folder(path)
+    (folder / RECORD).unlink(missing_ok=True)
+    for left in folder.iterdir():
+        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+    return folder
+
+
+def _unexpected(error: Exception, folder: Path) -> dict[str, Any]:
+    if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
+        return failure("the memory that a worker may use did not suffice; give it more, or crop the images")
+    with atomic_path(folder / TRACEBACK) as temporary:
+        temporary.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    return failure(f"an unexpected error, see {TRACEBACK}: {type(error).__name__}: {one_line(error)}")
 
 
 def failure(reason: str) -> dict[str, Any]:
@@ -122,7 +146,8 @@ def record_of(folder: Path) -> dict[str, Any] | None:
         record = read_json(folder / RECORD)
     except ModalignError:
         return None
-    return record if isinstance(record, dict) and {"name", "digest", "status"} <= record.keys() else None
+    complete = isinstance(record, dict) and {"digest", "status", "reasons"} <= record.keys()
+    return record if complete and record.get("name") == folder.name else None
 
 
 def seconds_of(folder: Path) -> float:
