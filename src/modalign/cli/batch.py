@@ -5,8 +5,10 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from os.path import exists
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import tyro
 
@@ -28,6 +30,20 @@ from modalign.registration import Auto, Method
 from modalign.report import OverviewRow, overview_page
 
 NOT_TRUSTED = (FAILED, "refused")
+COLUMNS = (
+    "name",
+    "status",
+    "confidence",
+    "reason",
+    "engine",
+    "fixed",
+    "moving",
+    "matrix_zyx",
+    "unit",
+    "seconds",
+    "folder",
+)
+"""Columns of ``results.csv``."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +104,8 @@ def run(arguments: Sequence[str]) -> int:
     tasks = _tasks(command)
     mine = Shard.parse(command.shard).of_tasks(tasks)
     executor = _executor(command)
-    folder = open_folder(command.out, tasks, {"kind": "batch"}, resume=command.resume or command.rerun != "nothing")
+    goes_on = command.resume or command.rerun != "nothing"
+    folder = open_folder(command.out, tasks, {"kind": "batch"}, resume=goes_on, mine=mine)
     with progress("look     ") as advance:
         known, todo = sorted_out(mine, folder, command.rerun, lambda done: advance(done, "what is done already"))
     print(f"{len(tasks)} pairs, {len(known)} done before, {len(todo)} to do by {executor}", file=sys.stderr)
@@ -101,8 +118,9 @@ def run(arguments: Sequence[str]) -> int:
 
         run_tasks(todo, folder, executor, tell)
     found = records(tasks, folder)
-    _write_tables(command, found, {task.name: task.job for task in tasks})
-    _tell(command, found, len(tasks))
+    again = _again(arguments) if any(record["status"] in NOT_TRUSTED for record in found) else None
+    _write_tables(command, found, {task.name: task.job for task in tasks}, again)
+    _tell(command, found, len(tasks), again)
     ours = {task.name for task in mine}
     return EXIT_NOT_TRUSTED if any(r["status"] in NOT_TRUSTED for r in found if r["name"] in ours) else 0
 
@@ -112,7 +130,7 @@ def _tasks(command: Batch) -> list[PairTask]:
     nowhere = Path()
     default = RegistrationJob(nowhere, nowhere, **{name: getattr(command, name) for name in shared})
     jobs = read_manifest(command.manifest, default, _with_options)
-    if not any(job.fixed.exists() and job.moving.exists() for job in jobs.values()):
+    if not any(exists(job.fixed) and exists(job.moving) for job in jobs.values()):
         first = next(iter(jobs.values()))
         raise BatchError(
             f"{command.manifest}: not one of the {len(jobs)} pairs exists, such as {first.fixed} and {first.moving}; "
@@ -125,10 +143,10 @@ def _with_options(method: Method, words: list[str]) -> Method:
     """An engine with the options of a cell of the manifest."""
     if not words:
         return method
-    from contextlib import redirect_stderr
+    from contextlib import redirect_stderr, redirect_stdout
     from io import StringIO
 
-    with redirect_stderr(StringIO()):
+    with redirect_stderr(StringIO()), redirect_stdout(StringIO()):
         try:
             return tyro.cli(type(method), args=words, default=method)
         except SystemExit:
@@ -149,12 +167,15 @@ def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{counts[status]} {status}" for status in sorted(counts)) or "none"
 
 
-def _write_tables(command: Batch, found: Sequence[Mapping[str, Any]], jobs: Mapping[str, RegistrationJob]) -> None:
+def _write_tables(
+    command: Batch, found: Sequence[Mapping[str, Any]], jobs: Mapping[str, RegistrationJob], again: str | None
+) -> None:
     rows = [_row(record, jobs[record["name"]], command.out / TASKS / record["name"]) for record in found]
-    write_table(command.out / "results.csv", rows)
+    write_table(command.out / "results.csv", rows, COLUMNS)
     shown = [_overview(record) for record in found]
+    commands = [] if again is None else [("Register only the failed and refused pairs again:", again)]
     with atomic_path(command.out / "index.html") as temporary:
-        page = overview_page(f"Registrations of {command.manifest.name}", shown, _next(command, found))
+        page = overview_page(f"Registrations of {command.manifest.name}", shown, commands)
         temporary.write_text(page, encoding="utf-8")
 
 
@@ -177,33 +198,35 @@ def _row(record: Mapping[str, Any], job: RegistrationJob, folder: Path) -> dict[
 
 def _overview(record: Mapping[str, Any]) -> OverviewRow:
     place, files = f"{TASKS}/{record['name']}", record.get("files", {})
-    page, picture = (f"{place}/{files[kind]}" if kind in files else "" for kind in ("report", "overlay"))
-    return OverviewRow(
-        record["name"], record["status"], record.get("confidence"), record["reasons"][0], (), page, picture
-    )
+    page, picture = (quote(f"{place}/{files[kind]}") if kind in files else "" for kind in ("report", "overlay"))
+    reason = next(iter(record["reasons"]), "")
+    return OverviewRow(record["name"], record["status"], record.get("confidence"), reason, (), page, picture)
 
 
-def _again(command: Batch) -> str:
-    return shlex.join(["modalign", "batch", str(command.manifest), "--out", str(command.out), "--rerun", "failed"])
+def _again(arguments: Sequence[str]) -> str:
+    """The same command for the failed and refused pairs of all shards; other options would mean all pairs anew."""
+    kept, rest = [], iter(arguments)
+    for word in rest:
+        name, _, value = word.partition("=")
+        if name in ("--rerun", "--shard"):
+            next(rest if not value else iter(()), None)
+        elif name not in ("--resume", "--no-resume"):
+            kept.append(word)
+    return shlex.join(["modalign", "batch", *kept, "--rerun", "failed"])
 
 
-def _next(command: Batch, found: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    if not any(record["status"] in NOT_TRUSTED for record in found):
-        return []
-    return [("Register only the failed and refused pairs again, with other options:", _again(command))]
-
-
-def _tell(command: Batch, found: Sequence[Mapping[str, Any]], total: int) -> None:
+def _tell(command: Batch, found: Sequence[Mapping[str, Any]], total: int, again: str | None) -> None:
     counts = Counter(str(record["status"]) for record in found)
     numbers = {"pairs": total, **{status: counts[status] for status in sorted(counts)}}
     paths = {"table": str(command.out / "results.csv"), "overview": str(command.out / "index.html")}
     if command.json:
         print_json({**numbers, "not_done": total - len(found), "files": paths})
         return
-    print_table([{"verdict": status, "pairs": number} for status, number in sorted(counts.items())])
+    if counts:
+        print_table([{"verdict": status, "pairs": number} for status, number in sorted(counts.items())])
     if len(found) < total:
         print(f"{total - len(found)} of {total} pairs are not done yet")
     for name, path in paths.items():
         print(f"  {name:<10}{path}")
-    for _, line in _next(command, found):
-        print(f"the failed and refused ones again: {line}")
+    if again is not None:
+        print(f"the failed and refused ones again: {again}")

@@ -23,6 +23,7 @@ VERBS = MappingProxyType(
         "apply": "Apply a transform to an image, a label map or points.",
         "evaluate": "Measure a transform against a known one or against landmarks.",
         "data": "List public image sets, and get one.",
+        "benchmark": "Measure methods on many pairs with known truth, as a plan tells.",
         "info": "Tell what an image, a model or a transform is.",
     }
 )

@@ -162,12 +162,14 @@ def displaced_pairs(
             image holds values that are not finite, or (while iterating) no displaced patch lies inside it.
     """
     _check_images(fixed, moving, protocol)
-    return (_displaced_pair(fixed, moving, protocol, specimen, draw) for draw in range(protocol.draws))
+    return (displaced_pair(fixed, moving, protocol, specimen, draw) for draw in range(protocol.draws))
 
 
-def _displaced_pair(
+def displaced_pair(
     fixed: Image, moving: Image, protocol: DisplacementProtocol, specimen: str, draw: int
 ) -> DisplacedPair:
+    """One of the pairs of :func:`displaced_pairs`, by its number."""
+    _check_images(fixed, moving, protocol)
     start = tuple((n - p) // 2 for n, p in zip(fixed.grid.shape, protocol.patch_shape, strict=True))
     patch = fixed.cropped(start, protocol.patch_shape)
     generator = np.random.default_rng([protocol.seed, crc32(specimen.encode()), draw])

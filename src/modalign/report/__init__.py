@@ -10,7 +10,7 @@ from modalign.report.content import (
     RegisterCommand,
     ReportContent,
 )
-from modalign.report.curves import figure_bytes, success_figure
+from modalign.report.curves import error_figure, figure_bytes, success_figure
 from modalign.report.matrices import transform_csv
 from modalign.report.overlay import Rendering, checkerboard, magenta_green, picture, pictures, section
 from modalign.report.overview import OverviewRow, overview_page
@@ -30,6 +30,7 @@ __all__ = [
     "apply_commands",
     "changed_options",
     "checkerboard",
+    "error_figure",
     "figure_bytes",
     "magenta_green",
     "overview_page",

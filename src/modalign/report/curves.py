@@ -53,6 +53,50 @@ def success_figure(
     return figure
 
 
+def error_figure(
+    initial: Mapping[str, Float[Array, " _"]],
+    error: Mapping[str, Float[Array, " _"]],
+    *,
+    threshold: float | None = None,
+) -> "matplotlib.figure.Figure":
+    """A figure of the error after registration against that before, one kind of dot a method; both in per cent.
+
+    Dots below the diagonal are closer than before. Registrations without a result lie on the upper border.
+
+    Args:
+        initial: Error before registration of every pair, by method, per cent of the width.
+        error: Error after it; infinite where there is no result.
+        threshold: The tolerance to mark.
+
+    Raises:
+        InvalidInputError: A method has more errors after than before, or fewer.
+    """
+    from matplotlib.figure import Figure
+
+    if any(len(initial[name]) != len(values) for name, values in error.items()):
+        raise InvalidInputError("every registration has one error before and one after")
+    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    axes = figure.add_subplot()
+    highest = 200.0
+    colors = iter(COLORS * len(error))
+    for name, after in error.items():
+        shown = np.clip(after, 0.01, highest)
+        axes.scatter(
+            np.maximum(initial[name], 0.01), shown, s=12, alpha=0.6, label=name, color=next(colors), linewidths=0
+        )
+    axes.plot([0.01, highest], [0.01, highest], color="0.6", linestyle="--", linewidth=1, zorder=0)
+    if threshold is not None:
+        axes.axhline(threshold, color="0.7", linewidth=1, zorder=0)
+    axes.set(xscale="log", yscale="log", ylim=(0.01, 1.1 * highest))
+    axes.set_xlabel("error before registration (% of the width)")
+    axes.set_ylabel("error after registration (% of the width)")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize="small")
+    return figure
+
+
 def figure_bytes(
     figure: "matplotlib.figure.Figure", kind: Literal["png", "svg"] = "svg", pixels_per_inch: int = 150
 ) -> bytes:

@@ -1,0 +1,122 @@
+"""``modalign benchmark``."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+
+from modalign.batch.cluster import Cluster
+from modalign.batch.processes import Processes
+from modalign.batch.run import Executor, Shard, open_folder, records, run_tasks, sorted_out
+from modalign.batch.work import FAILED, Outcome, digest_of
+from modalign.cli.console import parse, print_json, progress
+from modalign.evaluation.benchmark.outputs import write_outputs
+from modalign.evaluation.benchmark.plan import COMIR, DatasetPlan, Plan, read_plan
+from modalign.evaluation.benchmark.task import ViewTask, all_rows
+from modalign.evaluation.benchmark.views import ViewPlan
+
+EXIT_INCOMPLETE = 3
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Measure registration methods: datasets × protocols × encoders × registrars, as a plan in TOML lists them.
+
+    Every method sees the same pixels. Writes rows.csv, summary.md with intervals and comparisons, figures, the worst
+    cases and an overview. Exit status 3 where some pairs could not be made at all.
+    """
+
+    plan: tyro.conf.Positional[Path]
+    """The plan; paths in it are relative to its folder. docs/benchmark.md tells what it may say."""
+    out: Path = field(kw_only=True)
+    """Folder for the results."""
+    resume: bool = False
+    """Go on where an earlier run was interrupted; rows that are done are not made again, also if methods were added."""
+    workers: int = 1
+    """Processes on this machine."""
+    threads: int = 1
+    """Threads of each process."""
+    max_memory: float | None = None
+    """GiB that each process may use; by default its share of four fifths of the machine."""
+    dask: str | None = None
+    """Address of the scheduler of a Dask cluster that does the work instead."""
+    shard: str = "1/1"
+    """Only every N-th view beginning with the I-th, as I/N, for array jobs that share the output folder."""
+    json: bool = False
+    """Print the numbers as one JSON object."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the verb; returns the exit status."""
+    command = parse(Benchmark, "benchmark", arguments)
+    shard = Shard.parse(command.shard)
+    executor: Executor = (
+        Cluster(command.dask) if command.dask else Processes(command.workers, command.threads, command.max_memory)
+    )
+    plan = read_plan(command.plan)
+    tasks = view_tasks(plan)
+    about = {"kind": "benchmark", "plan": digest_of([task.name for task in tasks], plan.seed)}
+    folder = open_folder(command.out, tasks, about, resume=command.resume)
+    with progress("look     ") as advance:
+        known, todo = sorted_out(
+            shard.of_tasks(tasks), folder, "nothing", lambda done: advance(done, "what is done already")
+        )
+    print(f"{len(tasks)} views, {len(known)} done before, {len(todo)} to do by {executor}", file=sys.stderr)
+    with progress("register ") as advance:
+
+        def tell(outcome: Outcome, number: int) -> None:
+            advance(number / len(todo), f"{number} of {len(todo)}: {outcome.name}")
+
+        run_tasks(todo, folder, executor, tell)
+    return _finish(command, plan, tasks, folder)
+
+
+def view_tasks(plan: Plan) -> list[ViewTask]:
+    """A task for every view of the plan."""
+    return [
+        ViewTask(view, tuple(plan.combinations(dataset.name)), _models(plan, dataset), plan.verdict)
+        for dataset in plan.datasets
+        for view in _views(plan, dataset)
+    ]
+
+
+def _views(plan: Plan, dataset: DatasetPlan) -> list[ViewPlan]:
+    return [
+        ViewPlan(dataset.name, case, protocol, label, draw, dataset.width, plan.seed)
+        for case in plan.cases(dataset)
+        for protocol in plan.protocols
+        for label in protocol.labels
+        for draw in range(protocol.draws)
+    ]
+
+
+def _models(plan: Plan, dataset: DatasetPlan) -> dict[str, Path]:
+    return {
+        encoder.name: plan.folder / str(encoder.model).replace("{dataset}", dataset.name)
+        for encoder in plan.encoders
+        if encoder.kind == COMIR
+    }
+
+
+def _finish(command: Benchmark, plan: Plan, tasks: Sequence[ViewTask], folder: Path) -> int:
+    found = records(tasks, folder)
+    rows = list(all_rows(found))
+    broken = [record for record in found if record["status"] == FAILED]
+    for record in broken[:5]:
+        print(f"{record['name']}: {record['reasons'][0]}", file=sys.stderr)
+    if not rows:
+        return EXIT_INCOMPLETE
+    outputs = write_outputs(plan, tasks, rows, command.out)
+    missing = len(tasks) - len(found)
+    if command.json:
+        paths = {"rows": str(outputs.rows), "summary": str(outputs.summary), "overview": str(outputs.index)}
+        print_json({"views": len(tasks), "failed": len(broken), "not_done": missing, "rows": len(rows), "files": paths})
+    else:
+        print(outputs.summary.read_text(encoding="utf-8"))
+        for path in (outputs.rows, outputs.summary, outputs.index):
+            print(f"  {path}")
+        if missing:
+            print(f"{missing} of {len(tasks)} views are not done yet: add --resume")
+    return EXIT_INCOMPLETE if broken or missing else 0

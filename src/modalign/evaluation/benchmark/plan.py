@@ -1,0 +1,239 @@
+"""The plan of a benchmark, from a TOML file: everything that its rows depend on."""
+
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, TypeVar
+
+from modalign.errors import BatchError, ModalignError
+from modalign.evaluation.benchmark.cases import CaseFiles, read_cases
+from modalign.evaluation.benchmark.protocols import PROTOCOLS, Protocol
+from modalign.evaluation.peers import PEERS
+from modalign.io.files import require_file
+from modalign.registration import ENGINES, Registrar
+from modalign.representation.handmade import HANDMADE
+
+Part = TypeVar("Part")
+IDENTITY, COMIR = "identity", "comir"
+ENCODER_KINDS = (IDENTITY, *HANDMADE, COMIR)
+DO_NOTHING = "do nothing"
+
+
+@dataclass(frozen=True)
+class DatasetPlan:
+    """Image pairs to register."""
+
+    name: str
+    """What to call the set."""
+    pairs: Path
+    """CSV file with the columns fixed and moving, and if there are any name, specimen, mask, truth, fixed_landmarks,
+    moving_landmarks, fixed_labels and moving_labels."""
+    only: tuple[str, ...] = ("*",)
+    """Names of pairs, or patterns of names; only these take part."""
+    width: int | None = None
+    """Side of the patches that are displaced, in pixels of the fixed image."""
+
+
+@dataclass(frozen=True)
+class EncoderPlan:
+    """How images are represented before they are registered."""
+
+    name: str
+    """What to call it in the tables."""
+    kind: str = IDENTITY
+    """identity, a hand-made representation, or comir."""
+    model: str | None = None
+    """Model folder of kind comir; {dataset} in it stands for the name of the set."""
+    datasets: tuple[str, ...] = ("*",)
+    """Names or patterns of the sets it is used on."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in ENCODER_KINDS:
+            raise BatchError(f"unknown kind of encoder {self.kind!r}; known are {', '.join(ENCODER_KINDS)}")
+        if (self.model is not None) != (self.kind == COMIR):
+            raise BatchError(f"the encoder {self.name!r}: a model belongs to the kind comir, and to no other")
+
+
+@dataclass(frozen=True)
+class RegistrarPlan:
+    """How representations are registered."""
+
+    name: str
+    """What to call it in the tables."""
+    engine: str = ""
+    """Name of an engine or a peer; by default the name of the row."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of it."""
+    encoders: tuple[str, ...] = ("*",)
+    """Names or patterns of the encoders it is combined with."""
+    datasets: tuple[str, ...] = ("*",)
+    """Names or patterns of the sets it is used on."""
+
+    @property
+    def method(self) -> Registrar:
+        """The engine with its options.
+
+        Raises:
+            BatchError: There is no such engine, option or value.
+        """
+        known: dict[str, Any] = {**ENGINES, **PEERS}
+        name = self.engine or self.name
+        if name not in known:
+            raise BatchError(f"unknown engine {name!r}; known are {', '.join(known)}")
+        options = [entry.name for entry in fields(known[name])]
+        unknown = [option for option in self.options if option not in options]
+        if unknown:
+            raise BatchError(f"{name} has no option {', '.join(unknown)}; known are {', '.join(options)}")
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in self.options.items()}
+        try:
+            made: Registrar = replace(known[name], **values)
+        except (ModalignError, TypeError, ValueError) as error:
+            raise BatchError(f"options of {self.name!r}: {error}") from error
+        return made
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All parts of a benchmark."""
+
+    datasets: tuple[DatasetPlan, ...]
+    protocols: tuple[Protocol, ...]
+    registrars: tuple[RegistrarPlan, ...]
+    encoders: tuple[EncoderPlan, ...] = (EncoderPlan("originals"),)
+    seed: int = 0
+    """Seed of the displacements and of the bootstrap."""
+    success: float = 0.02
+    """Largest error that counts as success, as a fraction of the width."""
+    reference: str = ""
+    """The row, as "encoder / registrar", that the others are compared with; by default the one of most successes."""
+    verdict: bool = False
+    """Also judge every result by its evidence, as the verb register does; takes about half a second a row."""
+    worst: int = 8
+    """Worst cases of the reference in each set that get a report page and a place in the montage."""
+    folder: Path = Path()
+    """Paths in the plan are relative to this folder: that of the file."""
+
+    def cases(self, dataset: DatasetPlan) -> list[CaseFiles]:
+        """The pairs of a set that take part."""
+        cases = read_cases(self.folder / dataset.pairs)
+        chosen = [case for case in cases if matches(case.name, dataset.only)]
+        if not chosen:
+            names = ", ".join(case.name for case in cases[:8])
+            raise BatchError(f"no pair of {dataset.name!r} is called {' or '.join(dataset.only)}; there are {names} …")
+        return chosen
+
+    def combinations(self, dataset: str) -> list[tuple[EncoderPlan, RegistrarPlan]]:
+        """The rows of every view of a set."""
+        return [
+            (encoder, registrar)
+            for encoder in self.encoders
+            if matches(dataset, encoder.datasets)
+            for registrar in self.registrars
+            if matches(dataset, registrar.datasets) and matches(encoder.name, registrar.encoders)
+        ]
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a name is one of some names or patterns such as ``core_*``."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan of a TOML file.
+
+    Raises:
+        UnreadableFileError: There is no such file.
+        BatchError: It is not TOML, or a part of it is unknown, missing, doubled or makes no sense; the message names it
+            and what is known.
+    """
+    path = require_file(path)
+    try:
+        told = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BatchError(f"{path}: not valid TOML ({error})") from error
+    try:
+        plan = _plan(told, path.parent)
+        _check(plan)
+    except ModalignError as error:
+        raise BatchError(f"{path}: {error}") from error
+    return plan
+
+
+def _plan(told: Mapping[str, Any], folder: Path) -> Plan:
+    parts: dict[str, tuple[str, Callable[[Mapping[str, Any]], Any]]] = {
+        "datasets": ("dataset", lambda values: _part(DatasetPlan, "dataset", values)),
+        "protocols": ("protocol", _protocol),
+        "registrars": ("registrar", lambda values: _part(RegistrarPlan, "registrar", values)),
+        "encoders": ("encoder", lambda values: _part(EncoderPlan, "encoder", values)),
+    }
+    unknown = sorted(set(told) - set(parts) - {"benchmark"})
+    if unknown:
+        raise BatchError(f"unknown part {', '.join(unknown)}; a plan has benchmark, {', '.join(parts)}")
+    missing = [name for name in ("datasets", "protocols", "registrars") if not told.get(name)]
+    if missing:
+        raise BatchError(f"nothing is said of {', '.join(missing)}; write at least one [[{missing[0]}]]")
+    values: dict[str, Any] = {key: tuple(map(read, told[key])) for key, (_, read) in parts.items() if key in told}
+    general = told.get("benchmark", {})
+    names = [entry.name for entry in fields(Plan) if entry.name not in (*parts, "folder")]
+    _known("benchmark", general, names)
+    return Plan(**values, **general, folder=folder)
+
+
+def _part(kind: type[Part], what: str, values: Mapping[str, Any]) -> Part:
+    entries = {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
+    label = f"{what} {values.get('name', '')!r}"
+    _known(label, values, list(entries))
+    needed = [e.name for e in entries.values() if e.default is MISSING and e.default_factory is MISSING]
+    missing = [name for name in needed if name not in values]
+    if missing:
+        raise BatchError(f"{label} has no {', '.join(missing)}")
+    return kind(**{key: _value(entries[key].type, value) for key, value in values.items()})
+
+
+def _protocol(values: Mapping[str, Any]) -> Protocol:
+    name = values.get("kind")
+    if name not in PROTOCOLS:
+        raise BatchError(f"unknown kind of protocol {name!r}; known are {', '.join(PROTOCOLS)}")
+    rest = {key: value for key, value in values.items() if key != "kind"}
+    protocol: Protocol = _part(PROTOCOLS[name], f"protocol {name}", rest)
+    return protocol
+
+
+def _value(kind: Any, value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    return Path(value) if kind is Path else value
+
+
+def _known(what: str, values: Mapping[str, Any], names: Sequence[str]) -> None:
+    unknown = [key for key in values if key not in names]
+    if unknown:
+        raise BatchError(f"{what} has no {', '.join(unknown)}; known are {', '.join(names)}")
+
+
+def _check(plan: Plan) -> None:
+    for what, names in (
+        ("datasets", [dataset.name for dataset in plan.datasets]),
+        ("protocols", [protocol.name for protocol in plan.protocols]),
+        ("encoders", [encoder.name for encoder in plan.encoders]),
+        ("registrars", [registrar.name for registrar in plan.registrars]),
+    ):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise BatchError(f"two {what} are called {twice[0]!r}")
+    for registrar in plan.registrars:
+        registrar.method  # noqa: B018 - its errors are those of the plan
+    rows = [row_name(e, r) for dataset in plan.datasets for e, r in plan.combinations(dataset.name)]
+    if not rows:
+        raise BatchError("no registrar is combined with any encoder on any dataset: look at 'encoders' and 'datasets'")
+    if plan.reference and plan.reference not in rows:
+        raise BatchError(f"no row is called {plan.reference!r}; there are {', '.join(dict.fromkeys(rows))}")
+    if not 0 < plan.success < 1 or plan.seed < 0 or plan.worst < 0:
+        raise BatchError("success is a fraction of the width between 0 and 1; seed and worst are not negative")
+
+
+def row_name(encoder: EncoderPlan, registrar: RegistrarPlan) -> str:
+    """What a row is called in the tables."""
+    return f"{encoder.name} / {registrar.name}"
