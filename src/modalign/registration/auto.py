@@ -1,7 +1,7 @@
 """Search, refine, judge: several methods in turn until one result stands up to independent evidence."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -24,6 +24,9 @@ from modalign.registration.registrar import Registrar, Registration
 from modalign.registration.verify import judged
 
 Model = Literal["rigid", "similarity", "affine"]
+SAME_PLACE = 0.06
+"""Leads closer than this fraction of the width are one place. Which of them is the most exact, mutual information
+tells: correlation, which some of them maximise, has its maximum elsewhere where the images are not alike."""
 
 
 @dataclass(frozen=True)
@@ -97,16 +100,17 @@ class Auto(Engine):
     def stages(self, ndim: int) -> tuple[Registrar, ...]:
         """The methods in the order in which they are tried: what searches everywhere, or what exists in 3D."""
         limit = self.max_rotation_degrees
-        by_information = GlobalMI(
-            max_rotation_degrees=limit, mirror=self.mirror, min_overlap=self.min_overlap, seed=self.seed
-        )
+        by_information = GlobalMI(max_rotation_degrees=limit, mirror=self.mirror, seed=self.seed)
         by_surroundings = DenseDescriptors(transform=self._group, mirror=self.mirror, seed=self.seed)
         by_key_points = Features(transform=self._group, mirror=self.mirror, seed=self.seed)
+        plane: tuple[Registrar, ...] = (self._search(), by_surroundings, by_key_points, by_information)
+        if self.min_overlap < by_information.min_overlap:  # where little overlaps, chance informs more: last of all
+            plane = (*plane, replace(by_information, min_overlap=self.min_overlap))
         local = (
             AlphaAmd(transform=self._group, seed=self.seed),
             MutualInformation(transform=self._group, seed=self.seed),
         )
-        return {2: (self._search(), by_surroundings, by_key_points, by_information), 3: local}[ndim]
+        return {2: plane, 3: local}[ndim]
 
     @property
     def _group(self) -> Model:
@@ -138,8 +142,12 @@ def outcome(method: Auto, fixed: Image, leads: list[Lead], reasons: list[str]) -
     """The best lead, with how many of the methods support it."""
     if not leads:
         return Registration(method.name, "refused", None, tuple(reasons) or ("no method found anything",))
-    best = max(leads, key=lambda lead: lead.odds)
+    likely = max(leads, key=lambda lead: lead.odds)
     width = max(fixed.grid.extent)
+    best = max(
+        (lead for lead in leads if _near(fixed, lead, likely, SAME_PLACE * width)),
+        key=lambda lead: lead.evidence.information,
+    )
     backing = {lead.engine.partition(" ")[0] for lead in leads if _near(fixed, lead, best, 2 * AGREES * width)}
     tried = {lead.engine.partition(" ")[0] for lead in leads}
     probability = GENERAL.probability(best.evidence)
