@@ -1,6 +1,7 @@
 """Tasks done by an existing Dask cluster: the same work on one machine or a thousand."""
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -10,16 +11,19 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from modalign import __version__
-from modalign.batch.work import Item, Outcome, failure, finish, perform
+from modalign.batch.work import Item, Outcome, give_up, perform
 from modalign.errors import BatchError, ModalignError
+from modalign.io.files import one_line
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
 PATIENCE = 10.0
-"""Seconds to wait for a scheduler to answer, and for its first worker."""
-AHEAD = 4
-"""Tasks handed over for every thread of the cluster: enough that none waits, few enough to forget little."""
+"""Seconds to wait for a scheduler to answer."""
+PATIENCE_FOR_WORKERS = 30.0
+"""Seconds to wait for its first worker, which may just be starting."""
+AHEAD = 2
+"""Tasks handed over for every thread of the cluster: enough that none waits, few enough to suspect little."""
 POLL = 1.0
 """Seconds after which to see whether the scheduler is still there."""
 
@@ -34,7 +38,7 @@ class Cluster:
     def __str__(self) -> str:
         return f"the workers of the Dask scheduler at {self.address}; their memory limits are those they were given"
 
-    def run(self, items: Sequence[Item], out: Path) -> Iterator[Outcome]:
+    def run(self, items: Sequence[Item], out: Path) -> Generator[Outcome, None, None]:
         """Do the tasks; outcomes come as they end.
 
         Raises:
@@ -51,15 +55,30 @@ class Cluster:
             from distributed import Client
         except ImportError as error:
             raise BatchError("for a Dask cluster type: pip install 'modalign[dask]'") from error
-        try:
-            client = Client(self.address, timeout=PATIENCE)
-        except (OSError, ValueError, TypeError) as error:
-            raise BatchError(f"no Dask scheduler answers at {self.address}; start one, or name another") from error
-        try:
-            yield client
-        finally:
-            with suppress(Exception):  # the scheduler may be gone
-                client.close(timeout=PATIENCE)
+        with _quiet():
+            try:
+                client = Client(self.address, timeout=PATIENCE)
+            except Exception as error:  # an address without sense fails in many ways
+                raise BatchError(f"no Dask scheduler answers at {self.address}; start one, or name another") from error
+            try:
+                yield client
+            finally:
+                with suppress(Exception):  # the scheduler may be gone
+                    client.close(timeout=PATIENCE)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing of what the library says of lost connections: the error that ends the batch says it once."""
+    names = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]
+    loud = [logger for logger in map(logging.getLogger, names) if not logger.disabled]
+    for logger in loud:
+        logger.disabled = True
+    try:
+        yield
+    finally:
+        for logger in loud:
+            logger.disabled = False
 
 
 def _checked(client: "Client", out: Path) -> int:
@@ -67,7 +86,7 @@ def _checked(client: "Client", out: Path) -> int:
     from distributed import TimeoutError as NoWorkers
 
     with suppress(NoWorkers, OSError):
-        client.wait_for_workers(1, timeout=PATIENCE)
+        client.wait_for_workers(1, timeout=PATIENCE_FOR_WORKERS)
     workers = client.scheduler_info(n_workers=-1)["workers"]
     if not workers:
         raise BatchError(f"the Dask scheduler at {client.scheduler_info()['address']} has no workers; start some")
@@ -105,17 +124,36 @@ def _compare(told: dict[str, Any]) -> None:
             )
 
 
-def _done(client: "Client", items: Sequence[Item], out: Path, ahead: int) -> Iterator[Outcome]:
-    """Keep the cluster busy, and collect."""
+def _done(client: "Client", items: Sequence[Item], out: Path, ahead: int) -> Generator[Outcome, None, None]:
+    """The outcomes of all tasks.
+
+    Dask suspects every task that a dying worker had, also those that only stood in line there: each suspect gets a
+    second chance with the cluster to itself.
+    """
+    suspects = []
+    for item, outcome in _told(client, items, out, ahead):
+        if outcome is None:
+            suspects.append(item)
+        else:
+            yield outcome
+    for item, outcome in _told(client, suspects, out, 1):
+        yield outcome or give_up(item, out, "workers died over it again and again, most often for want of memory")
+
+
+def _told(
+    client: "Client", items: Sequence[Item], out: Path, ahead: int
+) -> Generator[tuple[Item, Outcome | None], None, None]:
+    """Keep the cluster busy, and collect: tasks with their outcomes, or without where their workers died."""
     waiting = iter(items)
     running: dict[Future, Item] = {}
     while True:
-        for item in islice(waiting, ahead - len(running)):
-            running[_submitted(client, item, out)] = item
-        if not running:
+        with _complaining_if_gone(running):
+            for item in islice(waiting, ahead - len(running)):
+                running[_submitted(client, item, out)] = item
+            pairs = [(running.pop(future), _outcome(future)) for future in _ended(client, running)]
+        if not pairs:
             return
-        for future in _ended(client, running):
-            yield _outcome(future, running.pop(future), out)
+        yield from pairs
 
 
 def _submitted(client: "Client", item: Item, out: Path) -> "Future":
@@ -131,28 +169,47 @@ def _work(item: Item, out: str) -> Outcome | str:
         return str(error)
 
 
+@contextmanager
+def _complaining_if_gone(running: dict["Future", Item]) -> Iterator[None]:
+    from distributed import CancelledError
+
+    try:
+        yield
+    except (OSError, CancelledError) as error:
+        raise BatchError(
+            f"the Dask scheduler went away with {len(running)} tasks under way; what is done is kept: start it again "
+            "and add --resume"
+        ) from error
+
+
 def _ended(client: "Client", running: dict["Future", Item]) -> list["Future"]:
-    """The futures that have ended, at least one; or an error, if the scheduler has."""
+    """The futures that have ended, at least one if there are any.
+
+    Raises:
+        OSError: The scheduler has ended, or has forgotten them.
+    """
     from distributed import wait
 
-    while True:
+    while running:
         if client.status != "running":
-            raise BatchError(
-                f"the Dask scheduler went away with {len(running)} tasks under way; what is done is kept: start it "
-                "again and add --resume"
-            )
-        with suppress(TimeoutError, OSError):
+            raise ConnectionError
+        with suppress(TimeoutError):
             wait(list(running), timeout=POLL, return_when="FIRST_COMPLETED")
-        ended = [future for future in running if future.status in ("finished", "error")]
-        if ended:
-            return ended
+        states = {future.status for future in running}
+        if "cancelled" in states:
+            raise ConnectionError
+        if states & {"finished", "error"}:
+            break
+    return [future for future in running if future.status in ("finished", "error")]
 
 
-def _outcome(future: "Future", item: Item, out: Path) -> Outcome:
+def _outcome(future: "Future") -> Outcome | None:
     if future.status == "error":
         error = future.exception()
-        reason = "workers died over it again and again, most often for want of memory"
-        return finish(item, out, failure(f"{reason} ({type(error).__name__})"))
+        if type(error).__name__ == "KilledWorker":
+            return None
+        why = error.__cause__ or error
+        raise BatchError(f"the Dask workers cannot do the tasks ({type(why).__name__}: {one_line(why)})")
     told = future.result()
     if isinstance(told, str):
         raise BatchError(told)

@@ -1,5 +1,6 @@
 """The table of a batch: a row a pair."""
 
+import math
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
@@ -25,6 +26,8 @@ COLUMNS = ("name", *PATHS, *NUMBERS, *CHOICES, "options")
 """What a manifest may have; ``fixed`` and ``moving`` are needed."""
 FORBIDDEN = set('/\\:*?"<>|')
 """Characters that a file system somewhere does not take."""
+LONGEST_NAME = 200
+"""Bytes; temporary names beside it are a little longer, and few file systems take more than 255."""
 SHOWN = 5
 """Problems named in one message."""
 
@@ -95,17 +98,27 @@ def _job(
     if "engine" in given or "options" in given:
         key = (given.get("engine", ""), given.get("options", ""))
         if key not in cache:
-            start = ENGINES[key[0]] if key[0] else default.method
-            cache[key] = parse(start, shlex.split(key[1]))
+            start = default.method if key[0] in ("", default.engine) else ENGINES[key[0]]
+            cache[key] = parse(start, _words(key[1]))
         values["method"] = cache[key]
     return replace(default, **values)
 
 
+def _words(options: str) -> list[str]:
+    try:
+        return shlex.split(options)
+    except ValueError:
+        raise BatchError(f"a quotation mark is not closed in the options {options!r}") from None
+
+
 def _number(column: str, text: str) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         raise BatchError(f"{column} is not a number: {text!r}") from None
+    if not 0 < number < math.inf:
+        raise BatchError(f"{column} must be more than 0 and finite, not {text}")
+    return number
 
 
 def _choice(column: str, text: str) -> str:
@@ -119,8 +132,10 @@ def _check_name(name: str, lines: Mapping[str, int]) -> None:
         raise BatchError(
             f"the pair {name!r} is already on line {lines[name.casefold()]}; add a column 'name' to tell them"
         )
-    if FORBIDDEN & set(name) or name.startswith(".") or len(name) > 120 or not name.isprintable():
+    if FORBIDDEN & set(name) or name[0] == "." or name[-1] == "." or not name.isprintable():
         raise BatchError(f"{name[:40]!r} cannot be the name of a folder; use letters, digits, '-' and '_'")
+    if len(name.encode()) > LONGEST_NAME:
+        raise BatchError(f"the name {name[:40]!r}… is too long for a folder; give shorter ones in a column 'name'")
 
 
 def _complain(path: Path, problems: list[str]) -> None:

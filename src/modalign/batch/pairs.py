@@ -3,13 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from os.path import isdir
 from pathlib import Path
 from typing import Any
 
-from modalign.batch.files import KINDS, Kind, as_record, sha256, write_files
+from modalign.batch.files import KINDS, Kind, as_record, content_files, sha256, write_files
 from modalign.batch.registration import RegistrationJob
 from modalign.batch.work import digest_of
 from modalign.registration import method_to_dict
+
+MARKER = "model.json"
+"""File by which a folder is known to be a model."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +44,20 @@ class PairTask:
 
 
 def content_hash(path: Path) -> str:
-    """Hash of a file or folder; what is not there has a hash as well, so that it is tried again once it is."""
+    """Hash of a file or model folder; what is not there has a hash as well, so that it is tried again once it is."""
+    if isdir(path) and not (path / MARKER).is_file():
+        return "some folder"
     try:
-        status = path.stat()
-    except OSError:
-        return "missing"
-    return _content_hash(path, 0 if path.is_dir() else status.st_mtime_ns, status.st_size)
+        return _content_hash(path, tuple(_stamp(file) for file in content_files(path)))
+    except (OSError, ValueError):
+        return "missing or unreadable"
+
+
+def _stamp(file: Path) -> tuple[str, int, int]:
+    status = file.stat()
+    return file.name, status.st_mtime_ns, status.st_size
 
 
 @lru_cache(maxsize=4096)
-def _content_hash(path: Path, _changed: int, _size: int) -> str:
-    try:
-        return sha256(path)
-    except OSError:
-        return "unreadable"
+def _content_hash(path: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
+    return sha256(path) if stamps else "missing or unreadable"

@@ -1,18 +1,22 @@
 """Tasks done by processes of this machine, which may die and are replaced."""
 
 import os
+import pickle
 import signal
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
+from multiprocessing.resource_tracker import ensure_running
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
-from modalign.batch.work import Item, Outcome, failure, finish, perform
+from modalign.batch.work import Item, Outcome, give_up, perform
 from modalign.errors import BatchError, InvalidInputError, ModalignError
+from modalign.io.files import one_line
 
 THREADS = (
     "OMP_NUM_THREADS",
@@ -58,7 +62,7 @@ class Processes:
         number = "1 worker" if self.workers == 1 else f"{self.workers} workers"
         return f"{number} on this machine, {threads} and at most {self.memory:.1f} GiB each"
 
-    def run(self, items: Sequence[Item], out: Path) -> Iterator[Outcome]:
+    def run(self, items: Sequence[Item], out: Path) -> Generator[Outcome, None, None]:
         """Do the tasks; outcomes come as they end.
 
         A worker that dies costs its task one of two attempts, and no other task anything.
@@ -66,34 +70,63 @@ class Processes:
         Raises:
             BatchError: The workers cannot start, or the results cannot be written.
         """
-        todo, deaths = deque(items), Counter[str]()
-        crew = [_Worker(self, out) for _ in range(min(self.workers, len(items)))]
+        crew = _Crew(self, out)
         try:
-            while todo or any(worker.item for worker in crew):
-                for worker in crew:
-                    if todo and worker.item is None and worker.is_ready:
-                        worker.give(todo.popleft())
-                for number in _waiting(crew):
-                    worker = crew[number]
-                    outcome = worker.take()
-                    if outcome is not None:
-                        yield outcome
-                    if worker.is_dead:
-                        item, crew[number] = worker.item, _Worker(self, out)
-                        deaths.update([item.name] if item else [])
-                        if item and deaths[item.name] < ATTEMPTS:
-                            todo.append(item)
-                        elif item:
-                            yield finish(item, out, failure(worker.cause_of_death))
+            yield from crew.outcomes(deque(items))
         finally:
-            for worker in crew:
-                worker.stop()
+            crew.end()
 
 
-def _waiting(crew: Sequence["_Worker"]) -> list[int]:
-    """The workers that have something to say; a dead one has as well."""
-    pipes = {worker.pipe: number for number, worker in enumerate(crew) if worker.item or not worker.is_ready}
-    return [pipes[pipe] for pipe in wait(list(pipes))]  # type: ignore[index]
+class _Crew:
+    """The workers, and what their deaths have cost."""
+
+    def __init__(self, options: Processes, out: Path) -> None:
+        self._options, self._out = options, out
+        self._workers: list[_Worker] = []
+        self._deaths = Counter[str]()
+        self._failed_starts = 0
+
+    def outcomes(self, todo: deque[Item]) -> Generator[Outcome, None, None]:
+        """Keep the workers busy, and collect."""
+        for _ in range(min(self._options.workers, len(todo))):
+            self._workers.append(_Worker(self._options, self._out))
+        while todo or any(worker.item for worker in self._workers):
+            for worker in self._workers:
+                if todo and worker.item is None and worker.is_ready:
+                    worker.give(todo.popleft())
+            for worker in self._talking():
+                outcome = worker.take()
+                if worker.is_dead:
+                    outcome = self._replaced(worker, todo)
+                if outcome is not None:
+                    yield outcome
+
+    def _talking(self) -> "list[_Worker]":
+        """The workers that have something to say; a dead one has as well."""
+        pipes = {worker.pipe: worker for worker in self._workers if worker.item or not worker.is_ready}
+        return [pipes[pipe] for pipe in wait(list(pipes))]  # type: ignore[index]
+
+    def _replaced(self, dead: "_Worker", todo: deque[Item]) -> Outcome | None:
+        """Have another worker for a dead one; its task is tried again, or ends here."""
+        self._failed_starts = 0 if dead.is_ready else self._failed_starts + 1
+        if self._failed_starts >= ATTEMPTS:
+            raise BatchError(f"the workers cannot start: the last one ended {dead.end}; use fewer, or free memory")
+        self._workers[self._workers.index(dead)] = _Worker(self._options, self._out)
+        if dead.item is None:
+            return None
+        self._deaths[dead.item.name] += 1
+        if self._deaths[dead.item.name] >= ATTEMPTS:
+            advice = "most often for want of memory; crop the images, or use fewer workers"
+            return give_up(dead.item, self._out, f"its worker ended {dead.end}, {advice}")
+        todo.append(dead.item)
+        return None
+
+    def end(self) -> None:
+        """End all processes."""
+        for worker in self._workers:
+            worker.stop()
+        for worker in self._workers:
+            worker.join()
 
 
 @dataclass(frozen=True)
@@ -111,7 +144,7 @@ class _Worker:
         self.pipe, theirs = context.Pipe()
         limit = int(options.memory * 2**30)
         self.process = context.Process(target=_serve, args=(theirs, str(out), limit), daemon=True)
-        with _threads(options.threads):
+        with _threads(options.threads), _interrupts_kept_away():
             self.process.start()
         theirs.close()
         self.item: Item | None = None
@@ -130,8 +163,6 @@ class _Worker:
         except (EOFError, OSError):
             self.is_dead = True
             self.process.join()
-            if not self.is_ready:
-                raise BatchError(f"a worker could not start ({self.cause_of_death})") from None
             return None
         if isinstance(said, _Stop):
             raise BatchError(said.reason)
@@ -139,17 +170,19 @@ class _Worker:
         return said if isinstance(said, Outcome) else None
 
     @property
-    def cause_of_death(self) -> str:
-        """What is known of the end of the process."""
+    def end(self) -> str:
+        """How the process ended."""
         code = self.process.exitcode or 0
-        how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
-        return f"its worker ended {how}, most often for want of memory; crop the images, or use fewer workers"
+        return f"by signal {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
 
     def stop(self) -> None:
-        """End the process; what it was writing stays under a temporary name, which the next attempt removes."""
+        """Tell the process to end; what it was writing stays under a temporary name, which the next attempt removes."""
         self.pipe.close()
         if self.item is not None or not self.is_ready:
             self.process.terminate()
+
+    def join(self) -> None:
+        """Wait until the process has ended."""
         self.process.join(5)
         if self.process.is_alive():
             self.process.kill()
@@ -159,16 +192,31 @@ class _Worker:
 def _serve(pipe: Connection, out: str, memory: int) -> None:
     """The life of a worker: tasks come in, outcomes go out, until nobody is there any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that gives the tasks decides
+    Thread(target=_end_with_parent, daemon=True).start()
     limit_memory(memory)
-    with suppress(EOFError, BrokenPipeError):
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         pipe.send("ready")
         while True:
-            item = pipe.recv()
-            try:
-                said: object = perform(item, Path(out))
-            except ModalignError as error:
-                said = _Stop(str(error))
-            pipe.send(said)
+            pipe.send(_answer(pipe.recv_bytes(), Path(out)))
+
+
+def _answer(message: bytes, out: Path) -> Outcome | _Stop:
+    try:
+        item = pickle.loads(message)
+    except Exception as error:  # what cannot be imported here cannot be for any task
+        return _Stop(f"the workers cannot load the tasks ({type(error).__name__}: {one_line(error)})")
+    try:
+        return perform(item, out)
+    except ModalignError as error:
+        return _Stop(str(error))
+
+
+def _end_with_parent() -> None:
+    """End this process at once when the one that gives the tasks has been killed: nobody would know of its work."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def limit_memory(most: int) -> None:
@@ -202,3 +250,14 @@ def _threads(number: int) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _interrupts_kept_away() -> Iterator[None]:
+    """Ctrl-C reaches every process of a terminal; those that are started here never see it, not even at first."""
+    ensure_running()  # multiprocessing would start this helper beside the first worker, and let the signal through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,10 +1,11 @@
 """A batch from beginning to end: what is done is kept, the rest is done, and every outcome is told."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from modalign.batch.work import FAILED, Item, Outcome, Task, done, record_of
 from modalign.errors import BatchError, InvalidInputError
@@ -22,10 +23,11 @@ RERUN: Mapping[str, frozenset[str]] = {
 Rerun = Literal["nothing", "failed", "unsure"]
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Who does the work: processes of this machine, or a cluster."""
 
-    def run(self, items: Sequence[Item], out: Path) -> Iterator[Outcome]:
+    def run(self, items: Sequence[Item], out: Path) -> Generator[Outcome, None, None]:
         """Do the tasks; outcomes come as they end, in any order."""
 
 
@@ -53,17 +55,20 @@ class Shard:
         return tasks[self.number - 1 :: self.of]
 
 
-def open_folder(out: Path, tasks: Sequence[Task], about: Mapping[str, Any], *, resume: bool) -> Path:
+def open_folder(
+    out: Path, tasks: Sequence[Task], about: Mapping[str, Any], *, resume: bool, mine: Sequence[Task] | None = None
+) -> Path:
     """The output folder, new or of the same batch.
 
     Args:
         out: The output folder.
         tasks: All tasks that its results may belong to.
         about: What kind of batch it is; must have the key ``kind``, and ``plan`` where only one plan fits the folder.
-        resume: Whether it may hold results.
+        resume: Whether it may hold results of ``mine``.
+        mine: The tasks to do now, all by default; others may be doing the rest at the same time.
 
     Raises:
-        BatchError: It holds something else, or results although ``resume`` is not set.
+        BatchError: It holds something else, or results of these tasks although ``resume`` is not set.
         OutputError: It cannot be written to.
     """
     make_folder(out)
@@ -71,7 +76,7 @@ def open_folder(out: Path, tasks: Sequence[Task], about: Mapping[str, Any], *, r
     if marker.is_file():
         there = {path.name for path in (out / TASKS).glob("*")}
         _check_same(out, read_json(marker), there & {task.name for task in tasks} or not there, about)
-        if there and not resume:
+        if not resume and there & {task.name for task in (tasks if mine is None else mine)}:
             raise BatchError(f"{out} holds results of an earlier run: add --resume to go on, or name a new folder")
     elif any(path for path in out.iterdir() if not path.name.startswith(".")):
         raise BatchError(f"{out} holds files of something else; name a new or empty folder")
@@ -127,9 +132,12 @@ def run_tasks(
         BatchError: The work cannot start or go on; what is done is kept.
     """
     outcomes: list[Outcome] = []
-    for outcome in executor.run(items, folder) if items else ():
-        outcomes.append(outcome)
-        advance(outcome, len(outcomes))
+    if not items:
+        return outcomes
+    with closing(executor.run(items, folder)) as ending:  # nobody works on after an interruption
+        for outcome in ending:
+            outcomes.append(outcome)
+            advance(outcome, len(outcomes))
     return outcomes
 
 

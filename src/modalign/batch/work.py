@@ -3,17 +3,17 @@
 import hashlib
 import json
 import re
-import shutil
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter, process_time
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from modalign import __version__
 from modalign.errors import ModalignError, OutputError
-from modalign.io import atomic_path, make_folder, plain, read_json, write_json
+from modalign.io import atomic_path, make_folder, plain, read_json, remove_leftovers, write_json
 from modalign.io.files import one_line
 
 RECORD = "result.json"
@@ -23,10 +23,13 @@ TIMING = "timing.json"
 TRACEBACK = "error.txt"
 FAILED = "failed"
 """Status of a task that ended with an error; any other is the task's own."""
-NO_MEMORY = re.compile(r"bad_alloc|out of memory|insufficient memory|(can't|unable to|failed to) allocate", re.IGNORECASE)
+NO_MEMORY = re.compile(
+    r"bad_alloc|out of memory|insufficient memory|(can't|unable to|failed to) allocate", re.IGNORECASE
+)
 """How libraries say it that have no MemoryError."""
 
 
+@runtime_checkable
 class Task(Protocol):
     """Something to do many times, in other processes: its value is pickled, its work leaves files."""
 
@@ -102,11 +105,13 @@ def give_up(item: Item, out: Path, reason: str) -> Outcome:
 
 
 def _emptied(path: Path) -> Path:
-    """The folder of a task without what earlier attempts left there, the record first: never one without its files."""
+    """The folder of a task without the files of earlier attempts; the record, which vouches for them, goes first."""
     folder = make_folder(path)
     (folder / RECORD).unlink(missing_ok=True)
+    remove_leftovers(folder)
     for left in folder.iterdir():
-        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+        with suppress(OSError):  # a file system may hold on to a file that somebody has open
+            left.unlink()
     return folder
 
 

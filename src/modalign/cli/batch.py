@@ -127,9 +127,10 @@ def run(arguments: Sequence[str]) -> int:
 
 def _tasks(command: Batch) -> list[PairTask]:
     shared = {entry.name for entry in fields(RegistrationJob)} & {entry.name for entry in fields(Batch)}
-    nowhere = Path()
-    default = RegistrationJob(nowhere, nowhere, **{name: getattr(command, name) for name in shared})
-    jobs = read_manifest(command.manifest, default, _with_options)
+    given = {name: getattr(command, name) for name in shared}
+    given["model"] = command.model and command.model.absolute()  # workers may run in other folders
+    default = RegistrationJob(Path(), Path(), **given)
+    jobs = read_manifest(command.manifest.absolute(), default, _with_options)
     if not any(exists(job.fixed) and exists(job.moving) for job in jobs.values()):
         first = next(iter(jobs.values()))
         raise BatchError(
