@@ -162,15 +162,18 @@ def _case(seed: int, displacement: Displacement, side: int) -> Case:
     made = tissue(seed, larger)
     view = made.second_harmonic.grid.centered((side, side))
     start = (side // 2, side // 2)
-    fixed = made.second_harmonic.cropped(start, (side, side))
+    crop = made.second_harmonic.cropped(start, (side, side))
     rotation = rotation_matrix(2, displacement.rotation_degrees)
     if displacement.mirrored:
         rotation = rotation @ np.diag([1.0, -1.0])
     shift = np.array(displacement.shift) * view.extent
-    fixed_to_moving = Rigid.about(fixed.grid.center, rotation, shift)
+    in_the_larger = Rigid.about(crop.grid.center, rotation, shift)
     seen = made.bright_field if displacement.related else tissue(seed + UNSEEN, larger).bright_field
-    moving = seen.resampled(fixed.grid, fixed_to_moving.inverse(), order=3, fill=255.0)
-    moving = replace(moving, mask=None)
+    cut = seen.resampled(crop.grid, in_the_larger.inverse(), order=3, fill=255.0)
+    # as files of a microscope have it: every image begins at the origin of its own world
+    alone = replace(crop.grid, origin=(0.0,) * crop.ndim)
+    fixed, moving = crop.with_grid(alone), replace(cut, mask=None).with_grid(alone)
+    fixed_to_moving = Rigid.about(alone.center, rotation, shift)
     return Case(displacement, fixed, moving, fixed_to_moving if displacement.related else None)
 
 

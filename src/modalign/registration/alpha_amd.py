@@ -96,8 +96,8 @@ class AlphaAmd(Engine):
     ndims: ClassVar[frozenset[int]] = frozenset({2, 3})
 
     def __post_init__(self) -> None:
-        if not 0 <= self.max_rotation_degrees <= 180 or not self.start_step_degrees > 0:
-            raise InvalidInputError("max_rotation_degrees lies between 0 and 180, and start_step_degrees above 0")
+        if not 0 <= self.max_rotation_degrees <= 180 or not self.start_step_degrees >= 1:
+            raise InvalidInputError("max_rotation_degrees lies between 0 and 180, and start_step_degrees is at least 1")
         if not 1 <= self.levels <= 254:
             raise InvalidInputError(f"levels lies between 1 and 254, not {self.levels}")
         if not 0 < self.min_overlap <= 1:

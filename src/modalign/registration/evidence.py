@@ -26,6 +26,8 @@ TURNS = 24
 """Rotations tried, evenly over the circle and counted from the one to be judged."""
 NEAR = 0.1
 """Places within this fraction of the width belong to the one to be judged."""
+ECHO_OVERLAP = 0.4
+"""Shifted places with less overlap, as a fraction of the smaller image, may look alike by chance."""
 TILE_SIDE = 256
 """Longest side, in pixels, at which tiles are compared."""
 TILE = 48
@@ -67,6 +69,7 @@ class Evidence:
         scale: Logarithm of the scale, as a distance from 1.
         shear: How far the transform is from a similarity: logarithm of the ratio of its extreme stretches.
         novelty: Distance of the representations from those of training, in units of what is usual; 0 without a model.
+        echo: Correlation at the best shifted place, as a fraction of that here; about 1 on a periodic texture.
     """
 
     similarity: float
@@ -84,6 +87,7 @@ class Evidence:
     scale: float
     shear: float
     novelty: float = 0.0
+    echo: float = 0.0
 
     def to_dict(self) -> dict[str, float]:
         """The numbers by name."""
@@ -109,6 +113,9 @@ def gather(
         novelty: Distance of the representations from those of training, see :class:`Evidence`.
         seed: Seed of the random displacements.
     """
+    fixed, moving = fixed.without_gaps(), moving.without_gaps()
+    if originals is not None:
+        originals = originals[0].without_gaps(), originals[1].without_gaps()
     matrix = _linear(fixed, found)
     space = workspace.harmonised(*workspace.comparable(fixed, moving))
     transform = _in_common(space, matrix)
@@ -165,37 +172,42 @@ def _whole(space: workspace.Workspace, transform: Linear) -> dict[str, float]:
     level = _level(space, transform, SWEEP_SIDE)
     stack = warped(level.moving, level.moving_grid, level.fixed_grid, transform)
     score, count = ncc(level.fixed, stack)
-    here, others = _sweep(level, transform, rank(score, count / level.area))
+    here, others, echo = _sweep(level, transform, rank(score, count / level.area))
     elsewhere, spread = float(max(others)), float(np.std(others[1:]))
     return {
         "similarity": score,
         "overlap": min(count / level.area, 1.0),
         "contrast": float(np.clip(1 - elsewhere / here, -1, 1)) if here > 0 else -1.0,
+        "echo": min(echo / max(score, 0.01), 2.0),
         "surprise": float((here - np.mean(others[1:])) / max(spread, 0.01)),
     }
 
 
-def _sweep(level: Level, transform: Linear, here: float) -> tuple[float, list[float]]:
-    """Rank of the place, and of the best other places: with its own rotation, then with each of the others."""
+def _sweep(level: Level, transform: Linear, here: float) -> tuple[float, list[float], float]:
+    """Rank of the place; of the best other places, with its own rotation, then with each of the others; its echo."""
     centered = _about_centers(level, transform)
     diagonal = min(math.hypot(*level.moving_grid.extent) / linear_scale(transform) / level.spacing, 8 * SWEEP_SIDE)
-    box = (math.ceil(diagonal) + 1,) * transform.ndim
+    side = math.ceil(diagonal) + 1
+    box = tuple(side + (side - n) % 2 for n in level.fixed_grid.shape)  # the fixed image lies on whole pixels of it
     grid = level.fixed_grid.centered(box)
     correlator = Correlator(level.fixed, box, level.area, 0.3)
     place = _shift(level, transform, centered) + (np.array(box) - level.fixed_grid.shape) / 2
+    near = NEAR * max(level.fixed_grid.shape)
+    as_is = correlator.spectra(warped(level.moving, level.moving_grid, grid, transform))
+    echo = correlator.echo(as_is, (np.array(box) - level.fixed_grid.shape) / 2, near, ECHO_OVERLAP * level.area)
     others: list[float] = []
     for turn in range(TURNS):
         turned = _turned(centered, level.fixed_grid, 360 / TURNS * turn)
-        stack = warped(level.moving, level.moving_grid, grid, turned)
+        spectra = correlator.spectra(warped(level.moving, level.moving_grid, grid, turned))
         best = 0.0
-        for score, overlap, shift in correlator.peaks(correlator.spectra(stack), 3 if turn == 0 else 1):
+        for score, overlap, shift in correlator.peaks(spectra, 3 if turn == 0 else 1):
             value = rank(score, overlap / level.area)
-            if turn == 0 and np.linalg.norm(np.array(shift) - place) < NEAR * max(level.fixed_grid.shape):
+            if turn == 0 and np.linalg.norm(np.array(shift) - place) < near:
                 here = max(here, value)
             else:
                 best = max(best, value)
         others.append(best)
-    return here, others
+    return here, others, echo
 
 
 def _about_centers(level: Level, transform: Linear) -> Linear:

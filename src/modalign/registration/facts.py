@@ -8,6 +8,8 @@ from modalign.registration.evidence import AGREES, Evidence
 
 CLEAR_CONTRAST, POOR_CONTRAST = 0.35, 0.2
 """From which contrast on a place stands out, and below which it does not."""
+STRONG_ECHO = 0.9
+"""Correlation of a shifted place, as a fraction of that of the place itself, from which on both are as good."""
 MOST_AGREE, FEW_AGREE = 0.6, 0.35
 """Shares of agreeing tiles that speak for and against a transform."""
 LEAST_TILES = 4
@@ -63,7 +65,9 @@ def _parts(e: Evidence) -> Fact:
 
 def _place(e: Evidence) -> Fact:
     favours = _favours(e.contrast, CLEAR_CONTRAST, POOR_CONTRAST)
-    if e.contrast <= 0:
+    if e.echo > STRONG_ECHO:
+        sentence, favours = "shifted by a certain amount it fits as well: the texture may be periodic", False
+    elif e.contrast <= 0:
         sentence = "another place fits better"
     elif favours:
         sentence = f"no other place fits nearly as well (the next best is {e.contrast:.0%} worse)"

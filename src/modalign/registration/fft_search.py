@@ -23,6 +23,8 @@ WINDOW_SIDE = 512
 """Levels with a longer side are only refined, not searched: the level below is already exact to a part of a pixel."""
 ANGLE_STEP = 1.4
 """Step between rotations, in coarse pixels at the border of the smaller image."""
+LARGEST_SCALE = 8.0
+"""Scales beyond this, or beyond its inverse, are not searched: what is left of the smaller image tells nothing."""
 SCALE_STEP = 3.0
 """Step between scales, in coarse pixels at the border of images of one size."""
 SCALED_SIDE, SCALED_CANDIDATES = 64, 2
@@ -68,9 +70,10 @@ class FftSearch(Engine):
     def __post_init__(self) -> None:
         if not 0 <= self.max_rotation_degrees <= 180:
             raise InvalidInputError(f"max_rotation_degrees lies between 0 and 180, not {self.max_rotation_degrees}")
-        if not 0 < self.min_scale <= self.max_scale < math.inf:
+        if not 1 / LARGEST_SCALE <= self.min_scale <= self.max_scale <= LARGEST_SCALE:
             raise InvalidInputError(
-                f"min_scale is above 0 and at most max_scale, not {self.min_scale} with {self.max_scale}"
+                f"min_scale and max_scale lie between {1 / LARGEST_SCALE:g} and {LARGEST_SCALE:g}, in this order, not "
+                f"{self.min_scale:g} with {self.max_scale:g}; give pixel sizes where images differ more"
             )
         if self.transform not in GROUPS:
             raise InvalidInputError(f"transform is one of {', '.join(GROUPS)}, not {self.transform!r}")

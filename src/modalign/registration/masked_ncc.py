@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Complex, Float
-from scipy import fft
+from scipy import fft, ndimage
 
 from modalign.image import Image
 
@@ -136,6 +136,20 @@ class Correlator:
             found.append((float(scores[index]), float(weights[index]) ** 2, self._shift(index)))
             ranks[tuple(slice(max(0, k - PEAK_RADIUS), k + PEAK_RADIUS + 1) for k in index)] = -1
         return found
+
+    def echo(self, spectra: Spectra, place: Float[Array, " ndim"], near: float, least_overlap: float) -> float:
+        """The highest local maximum of the correlation itself that is further than ``near`` pixels from a place.
+
+        Unlike the rank, it does not fall with the overlap: the shifts of a periodic texture are all as good. Overlaps
+        below ``least_overlap`` pixels do not count; 0 where there is no such maximum.
+        """
+        scores, count = self.scores(spectra)
+        axes = np.ix_(*(np.arange(p) for p in self._shape))
+        shifts = [np.where(k < n, k, k - p) for k, n, p in zip(axes, self.box, self._shape, strict=True)]
+        distance = sum(np.square(shift - x) for shift, x in zip(shifts, place, strict=True))
+        peaks = scores == ndimage.maximum_filter(scores, 3, mode="wrap")
+        counted = peaks & (np.asarray(distance) > near**2) & (self._spread(count) >= least_overlap)
+        return max(float(scores[counted].max(initial=0.0)), 0.0)
 
     def _shift(self, index: tuple[Any, ...]) -> tuple[int, ...]:
         """The shift at an index of the scores: negative shifts are stored from the end."""

@@ -14,7 +14,7 @@ from modalign.errors import InvalidInputError
 from modalign.image import Image
 from modalign.registration.calibration import GENERAL, Calibration
 from modalign.registration.evidence import Evidence, gather
-from modalign.registration.facts import MOST_AGREE, facts
+from modalign.registration.facts import MOST_AGREE, STRONG_ECHO, facts
 from modalign.registration.novelty import LatentStatistics
 from modalign.registration.registrar import Registration, Status
 
@@ -107,9 +107,9 @@ class Judge:
 
 def judged(confidence: float, evidence: Evidence, calibration: Calibration) -> Status:
     """The status by the probability, and by what no probability may overrule."""
-    if evidence.overlap < LEAST_OVERLAP or confidence < calibration.refuse:
+    if not (evidence.overlap >= LEAST_OVERLAP and confidence >= calibration.refuse):  # nor where one is not a number
         return "refused"
     odd = evidence.scale > LARGEST_SCALE or evidence.shear > LARGEST_SHEAR or evidence.novelty > LARGEST_NOVELTY
     alike = max(evidence.agreement, evidence.similarity) > MOST_AGREE
-    odd |= alike and evidence.contrast < AMBIGUOUS
+    odd |= alike and (evidence.contrast < AMBIGUOUS or evidence.echo > STRONG_ECHO)
     return "unsure" if odd or confidence < calibration.accept else "accepted"

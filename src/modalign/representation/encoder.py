@@ -8,6 +8,9 @@ import numpy as np
 
 from modalign.image import Image
 
+FLOAT32_SAFE = 1e18
+"""Numbers whose square float32 can hold as well."""
+
 
 @runtime_checkable
 class Encoder(Protocol):
@@ -39,4 +42,8 @@ class Identity:
     def encode(self, image: Image) -> Image:
         """The same intensities as float32."""
         opaque = image.without_alpha()
-        return opaque.with_data(opaque.data.astype(np.float32), opaque.channels)
+        data = opaque.data
+        if data.dtype == np.float64:  # whose numbers may be larger than float32 can hold
+            peak = np.abs(data[np.isfinite(data)]).max(initial=0.0)
+            data = data / peak if peak > FLOAT32_SAFE else data
+        return opaque.with_data(data.astype(np.float32), opaque.channels)
