@@ -12,7 +12,7 @@ from modalign import __version__
 from modalign.batch.work import RECORD as RECORD
 from modalign.geometry import Transform
 from modalign.image import Image
-from modalign.io import atomic_path, transform_to_dict, write_image, write_transform
+from modalign.io import staged, transform_to_dict, write_image, write_transform
 from modalign.pipeline import Alignment, Interpolation, warp
 from modalign.registration import Method, method_to_dict
 from modalign.registration.evidence import Evidence
@@ -84,7 +84,8 @@ class Finished:
 def write_files(job: Finished, out: Path, kinds: Collection[Kind] = KINDS) -> dict[str, Path]:
     """Write all files but the record, and return those that there are by name.
 
-    A refused result leaves a report, but no transform and no aligned image, not even an old one.
+    They replace those of an older result together, at the end. A refused result leaves a report, but no transform and
+    no aligned image, not even an old one.
     """
     names = {
         "report": "report.html",
@@ -96,18 +97,16 @@ def write_files(job: Finished, out: Path, kinds: Collection[Kind] = KINDS) -> di
         "fixed_representation": "fixed_representation.png",
         "moving_representation": "moving_representation.png",
     }
-    paths = {key: out / name for key, name in names.items()}
-    for path in (*paths.values(), out / RECORD):
-        path.unlink(missing_ok=True)
-    _write_aligned(job, paths, kinds)
-    if job.model is not None and "pictures" in kinds:
-        shown = pictures([job.alignment.fixed, job.alignment.moving])
-        for role, picture in zip(("fixed", "moving"), shown, strict=True):
-            write_image(paths[f"{role}_representation"], picture)
-    if "report" in kinds:
-        with atomic_path(paths["report"]) as temporary:
-            temporary.write_text(report_page(report_content(job, out)), encoding="utf-8")
-    return {name: path for name, path in paths.items() if path.is_file()}
+    with staged(out, (*names.values(), RECORD)) as folder:
+        paths = {key: folder / name for key, name in names.items()}
+        _write_aligned(job, paths, kinds)
+        if job.model is not None and "pictures" in kinds:
+            shown = pictures([job.alignment.fixed, job.alignment.moving])
+            for role, picture in zip(("fixed", "moving"), shown, strict=True):
+                write_image(paths[f"{role}_representation"], picture)
+        if "report" in kinds:
+            paths["report"].write_text(report_page(report_content(job, folder, out)), encoding="utf-8")
+    return {key: out / name for key, name in names.items() if (out / name).is_file()}
 
 
 def _write_aligned(job: Finished, paths: Mapping[str, Path], kinds: Collection[Kind]) -> None:
@@ -127,11 +126,11 @@ def _write_aligned(job: Finished, paths: Mapping[str, Path], kinds: Collection[K
         write_image(paths["overlay"], magenta_green(job.fixed, warped))
 
 
-def report_content(job: Finished, out: Path) -> ReportContent:
-    """What the report of a registration shows whose files lie in a folder."""
+def report_content(job: Finished, folder: Path, out: Path | None = None) -> ReportContent:
+    """What the report of a registration shows whose files lie in a folder for now, and will lie in another."""
     alignment, registration = job.alignment, job.alignment.registration
     found = registration.fixed_to_moving
-    transform_path = str(out / "transform.json")
+    transform_path = str((out or folder) / "transform.json")
     return ReportContent(
         registration,
         job.fixed,
@@ -142,7 +141,7 @@ def report_content(job: Finished, out: Path) -> ReportContent:
         command=job.command,
         evidence=evidence_rows(registration.evidence),
         commands=() if found is None else apply_commands(transform_path, job.command.fixed, job.command.moving),
-        downloads=() if found is None else _downloads(out, found),
+        downloads=() if found is None else _downloads(folder, found),
         provenance=provenance(job),
     )
 
@@ -153,8 +152,8 @@ def evidence_rows(evidence: Mapping[str, float]) -> tuple[EvidenceRow, ...]:
     return tuple(EvidenceRow(fact.name, fact.number, fact.sentence, fact.favours) for fact in told)
 
 
-def _downloads(out: Path, found: Transform) -> tuple[Download, ...]:
-    files = [out / "transform.json", out / "transform.tfm"]
+def _downloads(folder: Path, found: Transform) -> tuple[Download, ...]:
+    files = [folder / "transform.json", folder / "transform.tfm"]
     kept = tuple(Download(path.name, path.read_text(encoding="utf-8")) for path in files if path.is_file())
     return (*kept, Download("transform.csv", transform_csv(found)))
 

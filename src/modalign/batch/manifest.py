@@ -16,13 +16,13 @@ from modalign.pipeline import Interpolation
 from modalign.registration import ENGINES, Method
 
 PATHS = ("fixed", "moving", "model", "fixed_mask", "moving_mask")
-NUMBERS = ("fixed_pixel_size", "moving_pixel_size")
+SIZES = ("fixed_pixel_size", "moving_pixel_size")
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "engine": tuple(ENGINES),
     "unit": get_args(Unit),
     "interpolation": get_args(Interpolation),
 }
-COLUMNS = ("name", *PATHS, *NUMBERS, *CHOICES, "options")
+COLUMNS = ("name", *PATHS, *SIZES, *CHOICES, "options")
 """What a manifest may have; ``fixed`` and ``moving`` are needed."""
 FORBIDDEN = set('/\\:*?"<>|')
 """Characters that a file system somewhere does not take."""
@@ -93,7 +93,7 @@ def _job(
         if role not in given:
             raise BatchError(f"no file is named in {role!r}")
     values: dict[str, Any] = {key: base / given[key] for key in PATHS if key in given}
-    values |= {key: _number(key, given[key]) for key in NUMBERS if key in given}
+    values |= {key: _sizes(key, given[key]) for key in SIZES if key in given}
     values |= {key: _choice(key, given[key]) for key in CHOICES if key in given}
     if "engine" in given or "options" in given:
         key = (given.get("engine", ""), given.get("options", ""))
@@ -109,6 +109,11 @@ def _words(options: str) -> list[str]:
         return shlex.split(options)
     except ValueError:
         raise BatchError(f"a quotation mark is not closed in the options {options!r}") from None
+
+
+def _sizes(column: str, text: str) -> tuple[float, ...]:
+    """One number for all axes, or one an axis."""
+    return tuple(_number(column, word) for word in text.split())
 
 
 def _number(column: str, text: str) -> float:

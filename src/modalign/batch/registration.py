@@ -1,5 +1,6 @@
 """One registration from files to files: what ``modalign register`` does once, and ``modalign batch`` many times."""
 
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -33,10 +34,10 @@ class RegistrationJob:
     """Image that is not 0 where the fixed image is valid."""
     moving_mask: Path | None = None
     """Image that is not 0 where the moving image is valid."""
-    fixed_pixel_size: float | None = None
-    """Pixel size of the fixed image where its file has none or a wrong one."""
-    moving_pixel_size: float | None = None
-    """Pixel size of the moving image where its file has none or a wrong one."""
+    fixed_pixel_size: tuple[float, ...] | None = None
+    """Pixel size of the fixed image where its file has none or a wrong one: one number, or one an axis, y x or z y x."""
+    moving_pixel_size: tuple[float, ...] | None = None
+    """Pixel size of the moving image where its file has none or a wrong one, likewise."""
     unit: Unit = "micrometer"
     """Unit of the pixel sizes given here."""
     interpolation: Interpolation = "linear"
@@ -48,17 +49,22 @@ class RegistrationJob:
     method: Method = field(default_factory=Auto, kw_only=True)
     """The engine with its options."""
 
-    def run(self) -> Finished:
+    def run(self, tell: Callable[[str], None] = lambda _: None) -> Finished:
         """Read, register and judge.
+
+        Args:
+            tell: Called with the name of each stage as it begins.
 
         Raises:
             ModalignError: A file cannot be read, the model does not fit, or the images cannot be compared at all.
         """
+        tell("read the images")
         model = None if self.model is None else _model(self.model, _stamp(self.model))
         ndim = None if model is None else model.card.ndim
         fixed = _read(self.fixed, self.fixed_mask, self.fixed_pixel_size, self.unit, ndim)
         moving = _read(self.moving, self.moving_mask, self.moving_pixel_size, self.unit, ndim)
         encoders = None if model is None else model.encoders(device=self.device)
+        tell("register" if model is None else "represent and register")
         found = align(fixed, moving, self.method, model=model, encoders=encoders, interpolation=self.interpolation)
         return Finished(
             self.command(),
@@ -115,6 +121,6 @@ def _stamp(folder: Path) -> int:
     return card.stat().st_mtime_ns if card.is_file() else 0
 
 
-def _read(path: Path, mask: Path | None, pixel_size: float | None, unit: Unit, ndim: int | None) -> Image:
+def _read(path: Path, mask: Path | None, pixel_size: tuple[float, ...] | None, unit: Unit, ndim: int | None) -> Image:
     image = read_with_pixel_size(path, pixel_size, unit, ndim=ndim)
     return image if mask is None else replace(image, mask=read_mask(mask, image.grid))

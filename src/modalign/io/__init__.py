@@ -13,6 +13,7 @@ from modalign.io.files import (
     plain,
     read_json,
     remove_leftovers,
+    staged,
     write_json,
 )
 from modalign.io.images import (
@@ -55,6 +56,7 @@ __all__ = [
     "read_transform",
     "read_with_pixel_size",
     "remove_leftovers",
+    "staged",
     "stem",
     "suffix",
     "transform_from_dict",

@@ -7,7 +7,7 @@ import re
 import shutil
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,29 @@ def atomic_folder(path: str | Path, *, marker: str = "model.json") -> Iterator[P
             temporary.mkdir()
             yield temporary
             _swap(temporary, final)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def staged(folder: Path, names: Collection[str]) -> Iterator[Path]:
+    """A temporary folder inside a folder, whose files take their places together when the block ends without an error.
+
+    Older files of the given names go, whether they are replaced or not; all others stay. After an error or an
+    interruption the older ones are still there.
+
+    Raises:
+        OutputError: The place cannot be written to.
+    """
+    with _as_output_error(folder):
+        temporary = _sibling(folder / "results")
+        temporary.mkdir()
+        try:
+            yield temporary
+            for name in names:
+                (folder / name).unlink(missing_ok=True)
+            for path in sorted(temporary.iterdir()):
+                os.replace(path, folder / path.name)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 

@@ -6,7 +6,7 @@ image agree, do the intensities know about each other, and is there enough to ju
 
 import math
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise, product
+from itertools import islice, pairwise, product
 
 import numpy as np
 from jaxtyping import Float, Integer
@@ -21,7 +21,7 @@ from modalign.registration.refinement import maximised
 Array = np.ndarray
 
 SWEEP_SIDE = 80
-"""Longest side, in pixels, at which other places are tried."""
+"""Side, in pixels, of the square with as many pixels as the images at which other places are tried."""
 TURNS = 24
 """Rotations tried, evenly over the circle and counted from the one to be judged."""
 NEAR = 0.1
@@ -29,7 +29,7 @@ NEAR = 0.1
 ECHO_OVERLAP = 0.4
 """Shifted places with less overlap, as a fraction of the smaller image, may look alike by chance."""
 TILE_SIDE = 256
-"""Longest side, in pixels, at which tiles are compared."""
+"""The same for the images at which tiles are compared."""
 TILE = 48
 """Side of a tile in those pixels."""
 REACH = 0.08
@@ -43,7 +43,7 @@ LARGEST_STRETCH = 4.0
 LEVELS = 12
 """Gray levels of the joint histogram."""
 INFORMATION_SIDE = 112
-"""Longest side, in pixels, at which the joint histogram is made."""
+"""The same for the joint histogram."""
 DISPLACED = 47
 """Random displacements whose mutual information says what chance gives."""
 
@@ -158,7 +158,7 @@ def _shape(transform: Linear) -> dict[str, float]:
 
 def _level(space: workspace.Workspace, transform: Linear, side: int) -> Level:
     """Both images with pixels that the transform makes equal, up to a scale of ``LARGEST_STRETCH``."""
-    spacing = workspace.finest_spacing(space.fixed, space.moving, side)
+    spacing = workspace.spacing_by_area(space.fixed, space.moving, side)
     return Level.of(space.fixed, space.moving, spacing, _stretch(transform))
 
 
@@ -254,8 +254,8 @@ def _way_back(level: Level, transform: Linear) -> float:
 
 def _tiles(level: Level, transform: Linear) -> dict[str, float]:
     """Where each tile of the fixed image would rather be."""
-    grid, width = level.fixed_grid, max(level.fixed_grid.shape)
-    reach = math.ceil(REACH * width)
+    grid, width = level.fixed_grid, math.prod(level.fixed_grid.shape) ** (1 / level.fixed_grid.ndim)
+    reach = max(2, min(math.ceil(REACH * width), min(grid.shape) // 4))
     wider = grid.centered([n + 2 * reach for n in grid.shape])
     stack = warped(level.moving, level.moving_grid, wider, transform)
     centers, shifts, inside = [], [], 0
@@ -327,19 +327,22 @@ def _motions(
 def information(fixed: Image, moving: Image, transform: Linear, seed: int = 0) -> float:
     """Mutual information under a transform, in standard deviations above that of random displacements."""
     space = workspace.harmonised(*workspace.pictures(fixed, moving))
-    spacing = workspace.finest_spacing(space.fixed, space.moving, INFORMATION_SIDE)
+    spacing = workspace.spacing_by_area(space.fixed, space.moving, INFORMATION_SIDE)
     common = _in_common(space, transform)
     here = workspace.isotropic(space.fixed, spacing)
     there = workspace.isotropic(space.moving, spacing * _stretch(common))
     a, b = _gray_levels(here), _gray_levels(there)
     rng = np.random.default_rng(seed)
     transforms = [common, *(_displaced(common, here.grid, rng) for _ in range(DISPLACED))]
+    transforms += [_shifted(common, here.grid, rng) for _ in range(DISPLACED)]
     to_index = np.linalg.inv(there.grid.matrix)
-    values = [_mutual_information(a, b, to_index @ t.matrix @ here.grid.matrix) for t in transforms]
-    null = np.array([v for v in values[1:] if v is not None])
-    if values[0] is None or len(null) < DISPLACED // 4:
+    known = (_mutual_information(a, b, to_index @ t.matrix @ here.grid.matrix) for t in transforms)
+    value = next(known)
+    turned = [v for v in islice(known, DISPLACED) if v is not None]
+    null = np.array(turned if len(turned) >= DISPLACED // 4 else [v for v in known if v is not None])
+    if value is None or len(null) < DISPLACED // 4:
         return 0.0
-    return float((values[0] - null.mean()) / max(null.std(), 1e-3))
+    return float((value - null.mean()) / max(null.std(), 1e-3))
 
 
 def _displaced(transform: Linear, fixed: Grid, rng: np.random.Generator) -> Linear:
@@ -347,6 +350,12 @@ def _displaced(transform: Linear, fixed: Grid, rng: np.random.Generator) -> Line
     turned = _turned(transform, fixed, float(rng.uniform(20, 340)))
     shift = rng.uniform(-0.2, 0.2, fixed.ndim) * np.array(fixed.extent)
     return _affine(turned.linear, turned.offset + turned.linear @ shift)
+
+
+def _shifted(transform: Linear, fixed: Grid, rng: np.random.Generator) -> Linear:
+    """The transform after a shift alone, for images so long that turned ones hardly overlap."""
+    shift = rng.choice((-1.0, 1.0), fixed.ndim) * rng.uniform(0.1, 0.4, fixed.ndim) * np.array(fixed.extent)
+    return _affine(transform.linear, transform.offset + transform.linear @ shift)
 
 
 def _gray_levels(image: Image) -> Integer[Array, "*spatial"]:

@@ -71,6 +71,18 @@ def finest_spacing(fixed: Image, moving: Image, max_side: int) -> float:
     return max(detail, longest / max_side)
 
 
+def spacing_by_area(fixed: Image, moving: Image, side: int) -> float:
+    """Pixel size at which the larger image has about as many pixels as a square, or cube, of a side; or all it has.
+
+    The shape does not matter but for very long images, whose longest side has at most ``4 * side`` pixels.
+    """
+    detail = max(min(image.grid.spacing) for image in (fixed, moving))
+    extents = [np.array(image.grid.extent) for image in (fixed, moving)]
+    even = max(float(np.prod(extent)) ** (1 / len(extent)) for extent in extents)
+    longest = max(float(extent.max()) for extent in extents)
+    return max(detail, even / side, longest / (4 * side))
+
+
 def isotropic(image: Image, spacing: float) -> Image:
     """The image in float32 on square pixels over the same field of view; area means where pixels get larger.
 
