@@ -158,7 +158,7 @@ def originals() -> dict[str, Method]:
     return {
         "do-nothing": do_nothing,
         "SIFT": raw(Features()),
-        "mutual information, 3 starts": raw(MutualInformation()),
+        "mutual information": raw(MutualInformation()),
         "FFT search": raw(FftSearch()),
     }
 

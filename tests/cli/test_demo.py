@@ -8,6 +8,7 @@ import numpy as np
 from modalign.data.tissue import TissueOptions, tissue
 from modalign.demo import CASES, DemoOptions, cases
 from modalign.geometry import corner_error
+from modalign.io import read_image, read_transform
 from modalign.registration import FftSearch
 
 
@@ -22,6 +23,10 @@ def test_demo_writes_what_it_says(run: Callable[..., tuple[int, str, str]], tmp_
         assert displacement.title in ran[1]
         assert (out / f"case_{number}" / "panel.png").is_file()
         assert (out / f"case_{number}" / "fixed.tif").is_file()
+        if displacement.related:  # the truth is that of the files: nothing of the grids is lost in them
+            saved = read_transform(out / f"case_{number}" / "truth.json")
+            assert saved.fixed == read_image(out / f"case_{number}" / "fixed.tif").grid
+            assert saved.moving == read_image(out / f"case_{number}" / "moving.tif").grid
     assert (out / "model" / "model.json").is_file()
     assert (out / "cases.csv").is_file()
 
@@ -32,7 +37,8 @@ def test_truth_of_the_cases_is_true() -> None:
         if case.fixed_to_moving is None:
             continue
         number = CASES.index(case.displacement)
-        same = tissue(1000 + number, TissueOptions(shape=(256, 256))).bright_field.cropped((64, 64), (128, 128))
+        larger = tissue(1000 + number, TissueOptions(shape=(256, 256))).bright_field
+        same = larger.cropped((64, 64), (128, 128)).with_grid(case.fixed.grid)
         found = FftSearch(mirror=True).register(same, case.moving).fixed_to_moving
         assert found is not None
         assert corner_error(same.grid, found, case.fixed_to_moving) < 0.1

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from modalign.geometry import Affine, Grid, Rigid, Similarity, as_rows, identity
 from modalign.image import Image
@@ -139,3 +140,40 @@ def test_tiles_cover_everything_once(shape: tuple[int, ...]) -> None:
 
 def test_the_same_evidence_twice(pair: tuple[Image, Image, Rigid], right: Evidence) -> None:
     assert gather(*pair) == right
+
+
+@pytest.mark.parametrize("period", [8, 20, 33])
+def test_a_periodic_texture_has_an_echo(period: int) -> None:
+    """A lattice seen a quarter of the width further on, with other noise: every period fits as well."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:560, :560]
+    lattice = np.sin(2 * np.pi * x / period) + np.sin(2 * np.pi * y / period)
+    views = (lattice[:400, :400], lattice[100:500, 60:460])
+    noisy = (view + rng.normal(0, 0.2, view.shape) for view in views)
+    fixed, moving = (Image(view[None].astype(np.float32), Grid((400, 400))) for view in noisy)
+    offset = (-(100 % period), -(60 % period))
+    assert gather(fixed, moving, Rigid(as_rows(np.eye(2)), offset)).echo > 0.9
+
+
+def test_a_texture_that_does_not_repeat_has_no_echo(right: Evidence) -> None:
+    assert right.echo < 0.5
+
+
+@pytest.mark.parametrize("shape", [(40, 1280), (16, 640)])
+def test_long_images_are_judged_by_what_they_hold(shape: tuple[int, int]) -> None:
+    texture = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=shape), 2)
+    image = Image(texture[None].astype(np.float32), Grid(shape))
+    found = gather(image, image, identity(2))
+    assert found.tiles >= 4
+    assert found.agreement == 1
+    assert found.information > 10
+
+
+def test_values_that_are_not_finite_leave_all_numbers_finite(pair: tuple[Image, Image, Rigid]) -> None:
+    fixed, moving, truth = pair
+    data = moving.data.astype(np.float32).copy()
+    data[..., :9, :7] = np.nan
+    data[..., -1, -1] = np.inf
+    found = gather(fixed, moving.with_data(data, moving.channels), truth, (fixed, moving.with_data(data)))
+    assert all(np.isfinite(value) for value in found.to_dict().values())
+    assert found.agreement > 0.9

@@ -52,10 +52,16 @@ def test_a_calibration_for_other_evidence_is_refused() -> None:
         ({"scale": math.log(3)}, "unsure"),
         ({"shear": math.log(1.8)}, "unsure"),
         ({"novelty": 9.0}, "unsure"),
+        ({"echo": 0.97}, "unsure"),
+        ({"overlap": math.nan}, "refused"),
     ],
 )
 def test_no_probability_overrules_what_is_implausible(change: dict[str, float], expected: str) -> None:
     assert judged(0.99, replace(GOOD, **change), GENERAL) == expected
+
+
+def test_what_is_not_a_number_is_not_trusted() -> None:
+    assert judged(math.nan, GOOD, GENERAL) == "refused"
 
 
 def test_reasons_speak_plainly() -> None:

@@ -141,4 +141,4 @@ def stretched(signal: Image) -> Image:
 
 
 def _channels(image: Image) -> str:
-    return "RGB" if workspace.is_rgb(image) else f"{len(image.data)} channels"
+    return "RGB" if workspace.is_rgb(image) else f"{len(image.data)} of another kind"

@@ -72,7 +72,8 @@ def usable(image: Image) -> Image:
 def emptiness(image: Image) -> str | None:
     """Why there is nothing to align in an image of finite values, in words that follow "the image"; else ``None``."""
     if min(image.grid.shape) < LEAST_SIDE:
-        return f"is too small ({image!r}); at least {LEAST_SIDE} pixels along every axis are needed"
+        size = " × ".join(map(str, image.grid.shape))
+        return f"is too small ({size} pixels); at least {LEAST_SIDE} pixels along every axis are needed"
     if not image.valid.any():
         return "has no valid pixel: everything is masked or not finite"
     values = (channel[image.valid] for channel in image.data)
