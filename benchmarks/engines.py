@@ -157,7 +157,7 @@ Case = tuple[str, str, Image, Image, Transform | None]
 def verdict_cases(test: Sequence[Pair], others: Mapping[str, Sequence[Pair]], width: int, seed: int) -> Iterator[Case]:
     """Solvable, unrelated and hopeless pairs of unseen specimens."""
     rng = np.random.default_rng(seed + 77)
-    solvable = replace(DisplacementProtocol.any_rotation(width), draws=math.ceil(96 / len(test)), seed=seed + 7)
+    solvable = replace(DisplacementProtocol.any_rotation(width), draws=math.ceil(48 / len(test)), seed=seed + 7)
     everything = list(views(test, solvable))
     for view in everything:
         yield "solvable", f"{view.specimen}/{view.draw}", view.fixed, view.moving, view.fixed_to_moving

@@ -10,7 +10,7 @@ from modalign.cli.batch import _with_options
 from modalign.errors import BatchError, ModalignError
 from modalign.registration import ENGINES, FftSearch
 
-DEFAULT = RegistrationJob(Path(), Path(), model=Path("shared"), fixed_pixel_size=0.5, unit="millimeter")
+DEFAULT = RegistrationJob(Path(), Path(), model=Path("shared"), fixed_pixel_size=(0.5,), unit="millimeter")
 
 
 def read(folder: Path, text: str, default: RegistrationJob = DEFAULT) -> dict[str, RegistrationJob]:
@@ -30,6 +30,12 @@ def test_tables_of_all_programs_are_read(separator: str, start: str, end: str, t
     assert (jobs["a__b"].fixed, jobs["a__b"].moving) == (Path("/abs/a.tif"), tmp_path / "sub/b.tif")
 
 
+def test_a_pixel_size_may_have_one_number_an_axis(tmp_path: Path) -> None:
+    (job,) = read(tmp_path, f"fixed,moving,fixed_pixel_size\n{ROW},0.4994 0.5119  0.5119\n").values()
+    assert job.fixed_pixel_size == (0.4994, 0.5119, 0.5119)
+    assert job.command().options["--fixed-pixel-size"] == ("0.4994", "0.5119", "0.5119")
+
+
 def test_cells_that_are_empty_leave_the_default(tmp_path: Path) -> None:
     header = "fixed,moving,model,fixed_mask,fixed_pixel_size,moving_pixel_size,unit,interpolation\n"
     jobs = read(tmp_path, header + "a.png,b.png,,,,,,\nc.png,d.png,own,m.png,2,1e-3,micrometer,cubic\n")
@@ -37,13 +43,13 @@ def test_cells_that_are_empty_leave_the_default(tmp_path: Path) -> None:
     assert (plain.model, plain.fixed_mask, plain.fixed_pixel_size, plain.unit) == (
         Path("shared"),
         None,
-        0.5,
+        (0.5,),
         "millimeter",
     )
     assert (full.model, full.fixed_mask) == (tmp_path / "own", tmp_path / "m.png")
     assert (full.fixed_pixel_size, full.moving_pixel_size, full.unit, full.interpolation) == (
-        2.0,
-        0.001,
+        (2.0,),
+        (0.001,),
         "micrometer",
         "cubic",
     )

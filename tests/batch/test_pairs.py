@@ -47,7 +47,7 @@ CHANGES: dict[str, Callable[[PairTask, Path], PairTask]] = {
     "moving": change_content("moving.png"),
     "weights of the model": change_content("model/fixed.safetensors"),
     "no model": change_job(model=None),
-    "pixel size": change_job(fixed_pixel_size=2.0),
+    "pixel size": change_job(fixed_pixel_size=(2.0,)),
     "unit": change_job(unit="millimeter"),
     "engine option": change_job(method=FftSearch(max_rotation_degrees=12)),
     "interpolation": change_job(interpolation="cubic"),

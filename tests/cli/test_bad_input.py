@@ -322,6 +322,83 @@ def test_truth_in_another_unit(run: Run, displaced: tuple[Path, ...], tmp_path: 
     one_line(run("evaluate", displaced[2], "--truth", tmp_path / "t.json"), "different units")
 
 
+@pytest.mark.parametrize("role", ["fixed", "moving"])
+@pytest.mark.parametrize(
+    ("change", "named"), [({"origin": (0.0, 5.0)}, "origin"), ({"spacing": (1.0, 2.0)}, "spacing"), ({}, "shape")]
+)
+def test_truth_of_other_images(
+    run: Run, displaced: tuple[Path, ...], tmp_path: Path, role: str, change: dict[str, object], named: str
+) -> None:
+    stored = read_transform(displaced[2])
+    grid = stored.fixed
+    assert grid is not None
+    other = replace(grid, **change) if change else Grid((grid.shape[0], 7))
+    grids = {"fixed": grid, "moving": grid, role: other}
+    write_transform(tmp_path / "t.json", stored.transform, **grids)
+    one_line(run("evaluate", displaced[2], "--truth", tmp_path / "t.json"), f"the {role} image", named)
+
+
+def test_points_of_other_dimensions(run: Run, displaced: tuple[Path, ...], tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("x,y,z\n1,2,3\n")
+    one_line(run("apply", tmp_path / "p.csv", displaced[2], "--out", tmp_path / "o.csv"), "3 coordinates", "2D")
+
+
+def test_an_itk_transform_does_not_tell_the_size(run: Run, displaced: tuple[Path, ...], tmp_path: Path) -> None:
+    stored = read_transform(displaced[2])
+    write_transform(tmp_path / "t.tfm", stored.transform, fixed=stored.fixed, moving=stored.moving)
+    one_line(run("apply", displaced[1], tmp_path / "t.tfm", "--out", tmp_path / "o.png"), "add --like FIXED")
+
+
+@pytest.mark.parametrize("device", ["foo", "cuda"])
+def test_a_device_without_a_model(run: Run, displaced: tuple[Path, ...], tmp_path: Path, device: str) -> None:
+    ran = run("register", *displaced[:2], "--device", device, "--out", tmp_path / "r")
+    one_line(ran, f"--device {device} needs --model")
+    assert not (tmp_path / "r").exists()
+
+
+def test_an_unknown_device(run: Run, folders: tuple[Path, Path], model: Path, tmp_path: Path) -> None:
+    images = (folders[0] / "p0.png", folders[1] / "p0.tif")
+    one_line(run("register", *images, "--model", model, "--device", "foo", "--out", tmp_path / "r"), "'foo'", "'cpu'")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        (("--engine", "mutual-information", "--start-rotations-degrees", "0", "nan"), "--start-rotations-degrees"),
+        (("--engine", "fft-search", "--max-scale=inf"), "--max-scale"),
+        (("--fixed-pixel-size", "nan"), "--fixed-pixel-size"),
+        (("--engine", "mutual-information", "--start_rotations_degrees", "nan"), "--start_rotations_degrees"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else value,
+)
+def test_numbers_that_are_not_finite(
+    run: Run, displaced: tuple[Path, ...], tmp_path: Path, wrong: tuple[str, ...], named: str
+) -> None:
+    one_line(run("register", *displaced[:2], "--out", tmp_path / "r", *wrong), named, "finite")
+
+
+def test_options_in_groups_are_named_in_full(run: Run, folders: tuple[Path, Path], tmp_path: Path) -> None:
+    one_line(run("train", *folders, "--out", tmp_path / "m", "--augmentation.blur", "nan"), "--augmentation.blur")
+
+
+def test_an_area_without_data_may_be_filled_with_nan(run: Run, displaced: tuple[Path, ...], tmp_path: Path) -> None:
+    write_image(tmp_path / "x.tif", gray(np.ones((120, 130), dtype=np.float32)))
+    arguments = (tmp_path / "x.tif", displaced[2], "--out", tmp_path / "o.tif", "--fill", "nan")
+    assert run("apply", *arguments)[0] == 0
+    assert np.isnan(read_image(tmp_path / "o.tif").data).any()
+
+
+@pytest.mark.parametrize("sizes", [("1e300",), ("0.5", "0.5", "0.5")])
+def test_absurd_pixel_sizes(run: Run, displaced: tuple[Path, ...], tmp_path: Path, sizes: tuple[str, ...]) -> None:
+    ran = run("register", *displaced[:2], "--fixed-pixel-size", *sizes, "--out", tmp_path / "r")
+    one_line(ran, "pixel size")
+
+
+def test_a_folder_of_something_else(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text('{"a": 1}')
+    one_line(run("info", tmp_path), "not the record of a registration")
+
+
 def test_like_in_another_unit_than_the_transform(run: Run, displaced: tuple[Path, ...], tmp_path: Path) -> None:
     sized = read_image(displaced[0]).with_grid(Grid((120, 130), (0.5, 0.5), unit="micrometer"))
     write_image(tmp_path / "sized.ome.tif", sized)

@@ -1,6 +1,8 @@
 """Every verb does what the contract says, from files to files."""
 
+import html
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,11 +13,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 - its usual name
 
+from modalign.cli.console import parse
+from modalign.cli.engine_choice import with_engine_options
 from modalign.cli.main import VERBS
+from modalign.cli.register import Register
 from modalign.data.pairs import Pair
-from modalign.geometry import Grid
+from modalign.geometry import Affine, Grid
 from modalign.image import Image, Points
-from modalign.io import read_image, read_points, read_transform, write_image, write_points
+from modalign.io import read_image, read_points, read_transform, write_image, write_json, write_points, write_transform
 from modalign.registration import ENGINES
 from modalign.representation import ComirModel
 
@@ -181,10 +186,8 @@ def test_strict_exits_with_3_unless_accepted(run: Run, displaced: Displaced, tmp
 
 
 def test_every_engine_is_called_by_its_name_and_shows_its_own_options(run: Run) -> None:
-    from modalign.cli.register import command_class
-
     for name, method in ENGINES.items():
-        chosen = command_class(["a", "b", "--engine", name])
+        chosen = with_engine_options(Register, ["a", "b", "--engine", name])
         assert {entry.name: entry for entry in fields(chosen)}["method"].default == method
 
 
@@ -251,6 +254,105 @@ def test_info_tells_about_everything(run: Run, displaced: Displaced, model: Path
     assert json.loads(run("info", displaced.truth, "--json").out)["direction"] == "fixed_to_moving"
     described = json.loads(run("info", model, "--json").out)
     assert described["modalities"]["moving"]["channels"] == ["signal"]
+
+
+def test_info_tells_about_results(run: Run, displaced: Displaced, tmp_path: Path) -> None:
+    assert run("register", displaced.fixed, displaced.moving, "--engine", "sift", "--out", tmp_path / "r").status == 0
+    for path in (tmp_path / "r", tmp_path / "r" / "result.json"):
+        facts = json.loads(run("info", path, "--json").out)
+        assert (facts["kind"], facts["status"], facts["engine"]) == ("result", "accepted", "features")
+        assert facts["files"]["transform"] == str(tmp_path / "r" / "transform.json")
+        assert facts["reasons"]
+        assert 0.9 < facts["confidence"] <= 1
+    assert f"reasons: {'; '.join(facts['reasons'])}" in run("info", tmp_path / "r").out
+    write_json(tmp_path / "b" / "batch.json", {"kind": "batch"})
+    for name, status in (("one", "refused"), ("two", "accepted"), ("three", "accepted")):
+        write_json(tmp_path / "b" / "pairs" / name / "result.json", {"status": status, "reasons": []})
+    facts = json.loads(run("info", tmp_path / "b", "--json").out)
+    assert facts == {"kind": "batch", "pairs": 3, "status": {"accepted": 2, "refused": 1}}
+
+
+def test_a_table_of_points_keeps_its_other_columns(run: Run, displaced: Displaced, tmp_path: Path) -> None:
+    (tmp_path / "cells.csv").write_text("id,X,Y,class,area\n7,10,20,tumour,0.50\n9,30,40,stroma,2\n")
+    ran = run("apply", tmp_path / "cells.csv", displaced.truth, "--out", tmp_path / "o.csv")
+    assert ran.status == 0
+    assert "coordinates are taken to be in pixels" in ran.err
+    header, *lines = (tmp_path / "o.csv").read_text().splitlines()
+    assert header == "id,X,Y,class,area"
+    rows = [line.split(",") for line in lines]
+    assert [(row[0], row[3], row[4]) for row in rows] == [("7", "tumour", "0.50"), ("9", "stroma", "2")]
+    there = read_transform(displaced.truth).transform.map_points(np.array([[float(r[2]), float(r[1])] for r in rows]))
+    np.testing.assert_allclose(there, [[20, 10], [40, 30]], atol=1e-9)
+
+
+def test_points_in_other_units_are_mentioned(run: Run, tmp_path: Path) -> None:
+    moving, fixed = Grid((9, 9), (2.0, 2.0), unit="nanometer"), Grid((9, 9), (0.5, 0.5), unit="micrometer")
+    write_transform(tmp_path / "t.json", Affine.from_matrix(np.diag([1e3, 1e3, 1.0])), fixed=fixed, moving=moving)
+    write_points(tmp_path / "p.csv", Points(np.array([[2000.0, 1000.0]])))
+    ran = run("apply", tmp_path / "p.csv", tmp_path / "t.json", "--out", tmp_path / "o.csv")
+    assert "in nanometers, the unit of the moving image; written in micrometers" in ran.err
+    np.testing.assert_allclose(read_points(tmp_path / "o.csv").coordinates, [[2.0, 1.0]])
+
+
+def test_an_image_lands_on_the_stored_grid_unless_another_is_given(
+    run: Run, displaced: Displaced, tmp_path: Path
+) -> None:
+    ran = run("apply", displaced.moving, displaced.truth, "--out", tmp_path / "stored.tif")
+    assert ran.status == 0
+    liked = run("apply", displaced.moving, displaced.truth, "--like", displaced.fixed, "--out", tmp_path / "liked.tif")
+    assert liked.status == 0
+    stored = read_image(tmp_path / "stored.tif")
+    assert stored.grid == read_transform(displaced.truth).fixed
+    np.testing.assert_array_equal(stored.data, read_image(tmp_path / "liked.tif").data)
+
+
+@pytest.mark.parametrize("status", ["accepted", "unsure", "refused"])
+def test_a_transform_that_was_not_accepted_is_warned_of(
+    run: Run, displaced: Displaced, tmp_path: Path, status: str
+) -> None:
+    stored = read_transform(displaced.truth)
+    path = tmp_path / "t.json"
+    write_transform(path, stored.transform, fixed=stored.fixed, moving=stored.moving, info={"status": status})
+    for arguments in (
+        ("apply", displaced.moving, path, "--out", tmp_path / "o.png"),
+        ("evaluate", path, "--truth", displaced.truth),
+    ):
+        ran = run(*arguments)
+        assert ran.status == 0
+        warnings = [line for line in ran.err.splitlines() if line.startswith("warning: ")]
+        assert len(warnings) == (status != "accepted")
+        assert all(status in line and str(path) in line for line in warnings)
+
+
+def test_pixel_sizes_may_differ_between_axes(run: Run, displaced: Displaced, tmp_path: Path) -> None:
+    sizes = ("--fixed-pixel-size", 0.25, 0.5, "--moving-pixel-size", 0.25)
+    ran = run("register", displaced.fixed, displaced.moving, *sizes, "--out", tmp_path / "r", "--force", "--json")
+    assert ran.status in (0, 3)
+    stored = read_transform(tmp_path / "r" / "transform.json")
+    assert (stored.fixed.spacing, stored.moving.spacing) == ((0.25, 0.5), (0.25, 0.25))
+    words = json.loads((tmp_path / "r" / "result.json").read_text())["provenance"]["command"]
+    assert words[words.index("--fixed-pixel-size") + 1 :][:2] == ["0.25", "0.5"]
+    again = parse(with_engine_options(Register, words[2:]), "register", words[2:])
+    assert (again.fixed_pixel_size, again.moving_pixel_size) == ((0.25, 0.5), (0.25,))
+
+
+def test_what_is_not_trusted_comes_with_commands_to_try(
+    run: Run, tmp_path: Path, make_pair: Callable[..., Pair]
+) -> None:
+    """The first of those in the report; and a forced transform is not offered without a warning."""
+    write_image(tmp_path / "a.png", make_pair(1).fixed)
+    write_image(tmp_path / "b.png", make_pair(77).fixed)
+    out = ("--out", tmp_path / "r", "--force")
+    ran = run("register", tmp_path / "a.png", tmp_path / "b.png", "--engine", "fft-search", *out)
+    assert ran.status == 3
+    lines = ran.out.splitlines()
+    tries = [number for number, line in enumerate(lines) if line.startswith("try: ")]
+    assert len(tries) == 2
+    report = re.sub("<[^>]*>", "", (tmp_path / "r" / "report.html").read_text(encoding="utf-8"))
+    for number in tries:
+        assert lines[number + 1].startswith("  modalign register ")
+        assert lines[number + 1].strip() in html.unescape(report)
+    assert lines[-1].startswith("next (not to be trusted: it was refused): modalign apply IMAGE")
 
 
 def test_a_missing_pixel_size_is_mentioned(run: Run, displaced: Displaced, tmp_path: Path) -> None:

@@ -3,10 +3,18 @@
 import numpy as np
 import pytest
 
-from modalign.errors import UnsupportedFormatError
+from modalign.errors import InvalidInputError, UnreadableFileError, UnsupportedFormatError
 from modalign.geometry import Grid, as_rows, rotation_matrix
 from modalign.image import Image, Labels
-from modalign.io import describe_image, read_image, read_labels, read_mask, write_image, write_labels
+from modalign.io import (
+    describe_image,
+    read_image,
+    read_labels,
+    read_mask,
+    read_with_pixel_size,
+    write_image,
+    write_labels,
+)
 
 INTEGERS = ("uint8", "uint16", "int16", "int32", "uint32", "int64", "uint64", "int8")
 FLOATS = ("float32", "float64")
@@ -78,6 +86,44 @@ def test_stain_names_survive(tmp_path, suffix):
     image = Image(np.zeros((2, 8, 9), np.float32), Grid((8, 9)), ("DAPI, nuclei", "β-actin"))
     write_image(tmp_path / f"a{suffix}", image)
     assert read_image(tmp_path / f"a{suffix}").channels == image.channels
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".ome.tif"])
+@pytest.mark.parametrize(("ndim", "channels"), [(2, 1), (2, 3), (3, 5)])
+@pytest.mark.parametrize("unit", ["micrometer", "pixel"])
+def test_the_whole_grid_survives_in_tiff(tmp_path, suffix, ndim, channels, unit):
+    direction = as_rows(rotation_matrix(ndim, 25) @ rotation_matrix(ndim, 15, (0, 1)))
+    grid = Grid(SHAPES[ndim], SPACING[ndim], (3.0, -4.0, 70.0)[-ndim:], direction, unit)
+    image = picture(SHAPES[ndim], np.uint8, channels).with_grid(grid)
+    write_image(tmp_path / f"a{suffix}", image)
+    again = read_image(tmp_path / f"a{suffix}")
+    assert again.grid == grid
+    np.testing.assert_array_equal(again.data, image.data)
+
+
+@pytest.mark.parametrize("spacing", [1e300, 1e-30])
+def test_an_absurd_pixel_size_is_no_pixel_size(tmp_path, spacing):
+    write_image(tmp_path / "a.tif", Image(np.zeros((1, 8, 9), np.uint8), Grid((8, 9), (1.0, spacing))))
+    with pytest.raises(UnreadableFileError, match=r"a\.tif.* pixel size .*from 1e-12 to 1e\+12"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [((0.5,), (0.5, 0.5, 0.5)), ((2.0, 0.5, 0.25), (2.0, 0.5, 0.25)), (0.5, (0.5, 0.5, 0.5))]
+)
+def test_a_given_pixel_size_is_one_number_or_one_an_axis(tmp_path, given, expected):
+    write_image(tmp_path / "a.tif", picture((4, 8, 9), np.uint8))
+    grid = read_with_pixel_size(tmp_path / "a.tif", given, "micrometer").grid
+    assert (grid.spacing, grid.unit) == (expected, "micrometer")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"), [((1.0, 2.0), "2 pixel sizes .* 3 "), ((1.0, 0.0, 1.0), "not 0"), ((np.nan,), "not nan")]
+)
+def test_a_given_pixel_size_that_makes_no_sense_is_refused(tmp_path, given, message):
+    write_image(tmp_path / "a.tif", picture((4, 8, 9), np.uint8))
+    with pytest.raises(InvalidInputError, match=message):
+        read_with_pixel_size(tmp_path / "a.tif", given, "micrometer")
 
 
 @pytest.mark.parametrize("suffix", ORIENTED)

@@ -27,6 +27,20 @@ def test_written_columns_are_x_first(tmp_path):
     assert (tmp_path / "p.csv").read_text() == "name,x,y,z\na,3.0,2.0,1.0\n"
 
 
+def test_columns_order_and_titles_of_a_table_are_kept(tmp_path):
+    text = 'id,"X",class,y,area\n7,1,"tumour, left",2,0.50\n8,3,stroma,4,1e3\n'
+    points = read_points(file_with(tmp_path, text))
+    write_points(tmp_path / "o.csv", points.mapped(lambda values: values + 0.25), like=tmp_path / "points.csv")
+    expected = 'id,X,class,y,area\n7,1.25,"tumour, left",2.25,0.50\n8,3.25,stroma,4.25,1e3\n'
+    assert (tmp_path / "o.csv").read_text() == expected
+
+
+def test_a_table_of_other_points_is_not_filled(tmp_path):
+    with pytest.raises(UnreadableFileError, match="does not hold 2 points"):
+        write_points(tmp_path / "o.csv", Points(np.zeros((2, 2))), like=file_with(tmp_path, "x,y\n1,2\n"))
+    assert not (tmp_path / "o.csv").exists()
+
+
 def test_no_points_at_all(tmp_path):
     write_points(tmp_path / "p.csv", Points(np.empty((0, 2))))
     assert read_points(tmp_path / "p.csv").coordinates.shape == (0, 2)

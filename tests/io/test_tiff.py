@@ -178,6 +178,49 @@ def test_resolution_tags_of_a_microscope(tmp_path):
     np.testing.assert_allclose(grid.spacing, (0.5, 0.25))
 
 
+@pytest.mark.parametrize(
+    ("resolution", "unit", "expected"),
+    [(1e4 / 0.325, "CENTIMETER", 0.325), (25.4e3 / 2.0, "INCH", 2.0), (1e4 / 49.0, "CENTIMETER", 49.0)],
+)
+def test_pixel_sizes_in_centimetres_and_inches_are_told_in_micrometers(tmp_path, resolution, unit, expected):
+    tags = {"resolution": (resolution, 2 * resolution), "resolutionunit": unit}
+    tifffile.imwrite(tmp_path / "a.tif", noise(20, 30), metadata=None, **tags)
+    grid = read_image(tmp_path / "a.tif").grid
+    assert grid.unit == "micrometer"
+    np.testing.assert_allclose(grid.spacing, (expected / 2, expected), rtol=1e-6)
+
+
+def test_the_position_of_a_stage_is_not_taken_for_an_origin(tmp_path):
+    metadata = {"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
+    metadata |= {"Plane": {"PositionX": [1234.0], "PositionY": [-77.0]}}
+    tifffile.imwrite(tmp_path / "a.ome.tif", noise(20, 30), metadata=metadata)
+    assert read_image(tmp_path / "a.ome.tif").grid.origin == (0.0, 0.0)
+
+
+def test_planes_of_a_written_ome_have_positions_for_others(tmp_path):
+    grid = Grid((3, 20, 30), (2.0, 0.5, 0.25), (7.0, -3.0, 11.0), unit="micrometer")
+    write_image(tmp_path / "a.ome.tif", Image(noise(2, 3, 20, 30), grid, ("DAPI", "MAP2")))
+    with tifffile.TiffFile(tmp_path / "a.ome.tif") as tiff:
+        planes = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]["Plane"]
+    assert [plane["PositionZ"] for plane in planes] == [7.0, 9.0, 11.0] * 2
+    assert [plane["TheZ"] for plane in planes] == [0, 1, 2] * 2
+    assert {(plane["PositionY"], plane["PositionX"], plane["PositionXUnit"]) for plane in planes} == {
+        (-3.0, 11.0, "µm")
+    }
+
+
+@pytest.mark.parametrize("spoilt", ["[1.0]", "null", "[[1.0, 0.0], [1.0, 0.0]]"])
+@pytest.mark.parametrize("suffix", [".tif", ".ome.tif"])
+def test_a_place_that_makes_no_sense_is_left_out(tmp_path, suffix, spoilt):
+    placed = Grid((20, 30), (0.5, 0.25), (3.0, 4.0), unit="micrometer")
+    write_image(tmp_path / f"a{suffix}", Image(noise(1, 20, 30), placed))
+    whole = (tmp_path / f"a{suffix}").read_bytes()
+    old = b"[[1.0, 0.0], [0.0, 1.0]]"
+    assert whole.count(old) == 1
+    (tmp_path / f"b{suffix}").write_bytes(whole.replace(old, spoilt.encode().ljust(len(old))))
+    assert read_image(tmp_path / f"b{suffix}").grid.origin == (0.0, 0.0)
+
+
 def test_written_ome_is_what_others_read(tmp_path):
     grid = Grid((4, 20, 30), (2.0, 0.5, 0.25), unit="micrometer")
     pixels = noise(2, 4, 20, 30, dtype=np.uint16)

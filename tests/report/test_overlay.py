@@ -7,7 +7,7 @@ from scipy import ndimage
 from modalign.errors import InvalidInputError
 from modalign.geometry import Grid
 from modalign.image import Image
-from modalign.report import Rendering, checkerboard, magenta_green, picture, pictures, section
+from modalign.report import Rendering, checkerboard, magenta_green, picture, pictures, section, shrunk
 
 SHAPES = {2: (40, 60), 3: (10, 24, 30)}
 SPACING = {2: (1.0, 0.5), 3: (2.0, 1.0, 0.5)}
@@ -113,6 +113,53 @@ def test_values_that_are_not_finite_are_black_and_spoil_nothing():
         shown = show(broken)
         assert shown.data[:, 4, 5].tolist() == shown.data[:, 6, 7].tolist() == [0, 0, 0]
         np.testing.assert_array_equal(shown.data, show(masked).data)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_one_absurd_value_neither_overflows_nor_darkens_the_rest(dtype):
+    """Warnings are errors in the tests."""
+    usual = image(channels=3)
+    data = usual.data.astype(dtype)
+    data[:, 3, 5] = np.finfo(dtype).max
+    data[:, 7, 7] = -np.finfo(dtype).max
+    spoilt = usual.with_data(data)
+    for shown, expected in (
+        (magenta_green(spoilt, usual), magenta_green(usual, usual)),
+        (picture(spoilt), picture(usual)),
+        (shrunk(spoilt, 30), shrunk(usual, 30)),
+    ):
+        rest = np.ones(shown.grid.shape, dtype=bool)
+        factor = 60 // shown.grid.shape[1]
+        for y, x in ((3, 5), (7, 7)):
+            rest[max(0, y // factor - 1) : y // factor + 2, max(0, x // factor - 1) : x // factor + 2] = False
+        np.testing.assert_allclose(shown.data[:, rest].astype(float), expected.data[:, rest], atol=3)
+
+
+@pytest.mark.parametrize("make", [magenta_green, checkerboard])
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_large_images_are_averaged_to_the_size_of_a_screen(make, ndim):
+    whole = image(ndim, seed=1)
+    assert make(whole, whole).grid == whole.grid
+    assert make(whole, whole, longest=None).grid == whole.grid
+    small = make(whole, whole, longest=15).grid
+    factor = max(whole.grid.shape) / 15
+    assert small.shape == tuple(round(n / factor) for n in whole.grid.shape)
+    np.testing.assert_allclose(small.spacing, [factor * s for s in whole.grid.spacing])
+    np.testing.assert_allclose(small.center, whole.grid.center)
+
+
+def test_shrunk_pixels_are_means_over_areas_of_what_is_valid():
+    whole = image(channels=2)
+    data, mask = whole.data.copy(), np.ones(SHAPES[2], dtype=bool)
+    data[0, 4, 4] = np.nan
+    mask[:2, :2] = False
+    mask[10, 10] = False
+    small = shrunk(Image(data, whole.grid, mask=mask), 30)
+    mask[4, 4] = False
+    blocks = np.where(mask, data, 0).reshape(2, 20, 2, 30, 2).sum((2, 4))
+    counts = mask.reshape(20, 2, 30, 2).sum((1, 3))
+    np.testing.assert_array_equal(small.valid, counts >= 2)
+    np.testing.assert_allclose(small.data[:, counts > 0], (blocks / np.maximum(counts, 1))[:, counts > 0], atol=1e-5)
 
 
 def test_images_without_information_are_black():

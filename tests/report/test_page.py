@@ -212,6 +212,17 @@ def test_odd_images_do_not_break_the_page(make_content: Make, name, role):
     assert "REFUSED" in Page(report_page(odd)).words
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_absurd_values_do_not_overflow(make_content: Make, dtype):
+    """Warnings are errors in the tests."""
+    content = make_content("unsure", channels=(1, 1))
+    data = content.fixed.data.astype(dtype)
+    data[0, 5, 7], data[0, 9, 9] = np.finfo(dtype).max, -np.finfo(dtype).max
+    spoilt = content.fixed.with_data(data)
+    page = report_page(replace(content, fixed=spoilt, moving=spoilt, warped=spoilt, representations=(spoilt, spoilt)))
+    assert "data:image/webp" in page
+
+
 def test_two_images_of_1024_pixels_stay_below_3_megabytes(make_content: Make):
     rng = np.random.default_rng(0)
 

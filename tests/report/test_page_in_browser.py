@@ -70,6 +70,7 @@ DRIVE = """<script>
       ...canvas.dataset,
       width: canvas.clientWidth,
       height: canvas.clientHeight,
+      clipped: [...document.querySelectorAll(".scroll, body")].map((e) => e.scrollWidth - e.clientWidth),
       samples: POINTS.map(([v, u]) =>
         [...on.getImageData(Math.round(+left + u * width * scale), Math.round(+top + v * height * scale), 1, 1).data]),
       shift: POINTS.map(([v, u]) => Math.round(+left + u * width * scale) + canvas.clientWidth / 2).map((x, i) =>
@@ -102,7 +103,6 @@ FLAGS = (
     "--disable-background-networking",
     "--no-first-run",
     "--hide-scrollbars",
-    "--window-size=1000,900",
     "--force-device-scale-factor=1",
     "--virtual-time-budget=30000",
     "--dump-dom",
@@ -129,12 +129,15 @@ class Session:
         return np.concatenate([picture.colour * picture.valid[..., None], alpha], axis=-1)[places].astype(float)
 
 
-def drive(folder: Path, page: str, steps: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Open a page in the browser, do the steps, and return what was seen."""
+def drive(
+    folder: Path, page: str, steps: list[tuple[str, Any]], window: tuple[int, int] = (1000, 900)
+) -> dict[str, Any]:
+    """Open a page in a window of this width and height, do the steps, and return what was seen."""
     driver = DRIVE.replace("POINTS", json.dumps(POINTS)).replace("STEPS", json.dumps(steps))
     path = folder / "page.html"
     path.write_text(page.replace("<head>", WATCH, 1).replace("</body>", driver), encoding="utf-8")
-    command = [str(BROWSER), *FLAGS, f"--user-data-dir={folder / 'profile'}", path.as_uri()]
+    size = f"--window-size={window[0]},{window[1]}"
+    command = [str(BROWSER), *FLAGS, size, f"--user-data-dir={folder / 'profile'}", path.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=120, check=False)
     found = re.search(r'<pre id="findings">(.*?)</pre>', done.stdout, re.DOTALL)
     assert found, f"the browser did not finish: {done.stdout[-300:]} {done.stderr[-300:]}"
@@ -384,6 +387,24 @@ def test_a_rejected_transform_is_shown_only_when_asked_for_and_labelled(tmp_path
     assert "rejected: do not use" in rejected["caption"]
     assert rejected["rejected"] == "true"
     assert not np.allclose(samples(before), samples(rejected), atol=20)
+
+
+@pytest.mark.parametrize("width", [500, 1400])
+def test_nothing_is_cut_off_at_the_side(tmp_path: Path, make_content: Make, width):
+    content = make_content("refused", names=("a/folder/" + "with_a_long_name" * 5 + ".ome.tif", "moving.tif"))
+    (start,) = drive(tmp_path, report_page(content), [], (width, 900))["found"]
+    assert start["clipped"] == [0] * len(start["clipped"])
+    assert len(start["clipped"]) >= 3
+
+
+@pytest.mark.parametrize("window", [(1000, 900), (1400, 900)])
+def test_side_by_side_has_no_empty_field_above_and_below(tmp_path: Path, make_content: Make, window):
+    content = make_content("refused")
+    height, width = content.fixed.grid.shape
+    start, overlay = drive(tmp_path, report_page(content), [("key", "1")], window)["found"]
+    assert start["mode"] == "side"
+    assert start["height"] == pytest.approx(start["width"] / 2 * height / width, abs=1)
+    assert overlay["height"] > start["height"]
 
 
 def test_without_a_transform_there_is_no_after(tmp_path: Path, make_content: Make):

@@ -35,7 +35,7 @@ class RegistrationJob:
     moving_mask: Path | None = None
     """Image that is not 0 where the moving image is valid."""
     fixed_pixel_size: tuple[float, ...] | None = None
-    """Pixel size of the fixed image where its file has none or a wrong one: one number, or one an axis, y x or z y x."""
+    """Pixel size of the fixed image where its file has none or a wrong one; one number, or one an axis (z y x)."""
     moving_pixel_size: tuple[float, ...] | None = None
     """Pixel size of the moving image where its file has none or a wrong one, likewise."""
     unit: Unit = "micrometer"

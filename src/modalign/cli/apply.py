@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import tyro
 
-from modalign.cli.console import parse
+from modalign.cli.console import parse, warn_unless_trusted
 from modalign.errors import InvalidInputError
 from modalign.geometry import Grid
 from modalign.io import (
@@ -36,7 +36,8 @@ class Apply:
     out: Path = field(kw_only=True)
     """File to write."""
     like: Path | None = None
-    """The fixed image: its size and pixel size are those of the result. Not needed for points."""
+    """Image whose size and pixel size the result has; by default those of the fixed image, as the transform file tells
+    them. Not needed for points."""
     labels: bool = False
     """The image is a label map: values are copied, never mixed."""
     interpolation: Interpolation = "linear"
@@ -50,8 +51,9 @@ class Apply:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the verb; returns the exit status."""
-    command = parse(Apply, "apply", arguments)
+    command = parse(Apply, "apply", arguments, may_be_nan=("fill",))
     stored = read_transform(command.transform)
+    warn_unless_trusted(command.transform, stored)
     if command.image.suffix.lower() == ".csv":
         _apply_to_points(command, stored)
     else:
@@ -66,16 +68,20 @@ def _apply_to_points(command: Apply, stored: StoredTransform) -> None:
     )
     mover = stored.transform.inverse() if command.points_of == "moving" else stored.transform
     points = read_points(command.image, unit=origin.unit if origin else "pixel")
-    mapped = points.mapped(mover)
-    write_points(command.out, replace(mapped, unit=destination.unit if destination else points.unit))
+    if points.coordinates.shape[1] != mover.ndim:
+        raise InvalidInputError(
+            f"{command.image} has points with {points.coordinates.shape[1]} coordinates, the transform is {mover.ndim}D"
+        )
+    mapped = replace(points.mapped(mover), unit=destination.unit if destination else points.unit)
+    known = f"the unit of the {command.points_of} image" if origin else "as the transform tells no unit"
+    written = "" if mapped.unit == points.unit else f"; written in {mapped.unit}s"
+    print(f"note: coordinates are taken to be in {points.unit}s, {known}{written}", file=sys.stderr)
+    write_points(command.out, mapped, like=command.image)
 
 
 def _apply_to_image(command: Apply, stored: StoredTransform) -> None:
-    if command.like is None:
-        raise InvalidInputError("an image needs --like FIXED: the fixed image gives the size of the result")
     ndim = stored.transform.ndim
-    like = read_image(command.like, ndim=ndim).grid
-    fixed = _in_space_of(like, stored.fixed, command.like)
+    like, fixed = _result_grids(command, stored)
     if command.labels:
         labels = read_labels(command.image, ndim=ndim)
         labels = replace(labels, grid=_in_space_of(labels.grid, stored.moving, command.image))
@@ -88,6 +94,16 @@ def _apply_to_image(command: Apply, stored: StoredTransform) -> None:
         raise InvalidInputError(f"--fill needs one value, or one for each of the {len(moving.data)} channels")
     warped = warp(moving, fixed, stored.transform, interpolation=command.interpolation, fill=fill)
     write_image(command.out, warped.with_grid(like))
+
+
+def _result_grids(command: Apply, stored: StoredTransform) -> tuple[Grid, Grid]:
+    """The grid of the result as its file tells it, and in the world of the transform."""
+    if command.like is not None:
+        like = read_image(command.like, ndim=stored.transform.ndim).grid
+        return like, _in_space_of(like, stored.fixed, command.like)
+    if stored.fixed is None:
+        raise InvalidInputError(f"{command.transform} does not tell the size of the fixed image; add --like FIXED")
+    return stored.fixed, stored.fixed
 
 
 def _in_space_of(grid: Grid, known: Grid | None, path: Path) -> Grid:

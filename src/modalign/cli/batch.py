@@ -80,10 +80,10 @@ class Batch:
     """Address of the scheduler of a Dask cluster that does the work instead."""
     shard: str = "1/1"
     """Only every N-th pair beginning with the I-th, as I/N, for array jobs that share the output folder."""
-    fixed_pixel_size: float | None = None
-    """Pixel size of the fixed images where their files have none or a wrong one."""
-    moving_pixel_size: float | None = None
-    """Pixel size of the moving images where their files have none or a wrong one."""
+    fixed_pixel_size: tuple[float, ...] | None = None
+    """Pixel size of the fixed images where their files have none or a wrong one; one number, or one an axis."""
+    moving_pixel_size: tuple[float, ...] | None = None
+    """Pixel size of the moving images where their files have none or a wrong one; one number, or one an axis."""
     unit: Unit = "micrometer"
     """Unit of the pixel sizes given here."""
     interpolation: Interpolation = "linear"

@@ -1,7 +1,7 @@
 """``modalign benchmark``."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,11 +9,12 @@ import tyro
 
 from modalign.batch.cluster import Cluster
 from modalign.batch.processes import Processes
-from modalign.batch.run import Executor, Shard, open_folder, records, run_tasks, sorted_out
+from modalign.batch.run import TASKS, Executor, Shard, open_folder, records, run_tasks, sorted_out
 from modalign.batch.work import FAILED, Outcome, digest_of
 from modalign.cli.console import parse, print_json, progress
 from modalign.evaluation.benchmark.outputs import write_outputs
 from modalign.evaluation.benchmark.plan import COMIR, DatasetPlan, Plan, read_plan
+from modalign.evaluation.benchmark.ready import check_ready
 from modalign.evaluation.benchmark.task import ViewTask, all_rows
 from modalign.evaluation.benchmark.views import ViewPlan
 
@@ -55,14 +56,14 @@ def run(arguments: Sequence[str]) -> int:
     executor: Executor = (
         Cluster(command.dask) if command.dask else Processes(command.workers, command.threads, command.max_memory)
     )
-    plan = read_plan(command.plan)
+    plan = read_plan(command.plan.absolute())  # workers may run in other folders
     tasks = view_tasks(plan)
+    mine = shard.of_tasks(tasks)
+    check_ready(plan, tasks)
     about = {"kind": "benchmark", "plan": digest_of([task.name for task in tasks], plan.seed)}
-    folder = open_folder(command.out, tasks, about, resume=command.resume)
+    folder = open_folder(command.out, tasks, about, resume=command.resume, mine=mine)
     with progress("look     ") as advance:
-        known, todo = sorted_out(
-            shard.of_tasks(tasks), folder, "nothing", lambda done: advance(done, "what is done already")
-        )
+        known, todo = sorted_out(mine, folder, "nothing", lambda done: advance(done, "what is done already"))
     print(f"{len(tasks)} views, {len(known)} done before, {len(todo)} to do by {executor}", file=sys.stderr)
     with progress("register ") as advance:
 
@@ -70,7 +71,7 @@ def run(arguments: Sequence[str]) -> int:
             advance(number / len(todo), f"{number} of {len(todo)}: {outcome.name}")
 
         run_tasks(todo, folder, executor, tell)
-    return _finish(command, plan, tasks, folder)
+    return _finish(command, plan, tasks, {task.name for task in mine})
 
 
 def view_tasks(plan: Plan) -> list[ViewTask]:
@@ -86,7 +87,7 @@ def _views(plan: Plan, dataset: DatasetPlan) -> list[ViewPlan]:
     return [
         ViewPlan(dataset.name, case, protocol, label, draw, dataset.width, plan.seed)
         for case in plan.cases(dataset)
-        for protocol in plan.protocols
+        for protocol in plan.protocols_of(dataset.name)
         for label in protocol.labels
         for draw in range(protocol.draws)
     ]
@@ -100,15 +101,16 @@ def _models(plan: Plan, dataset: DatasetPlan) -> dict[str, Path]:
     }
 
 
-def _finish(command: Benchmark, plan: Plan, tasks: Sequence[ViewTask], folder: Path) -> int:
-    found = records(tasks, folder)
-    rows = list(all_rows(found))
+def _finish(command: Benchmark, plan: Plan, tasks: Sequence[ViewTask], mine: Collection[str]) -> int:
+    found = records(tasks, command.out / TASKS)
     broken = [record for record in found if record["status"] == FAILED]
     for record in broken[:5]:
         print(f"{record['name']}: {record['reasons'][0]}", file=sys.stderr)
+    status = EXIT_INCOMPLETE if any(record["name"] in mine for record in broken) else 0
+    rows = list(all_rows(found))
     if not rows:
-        return EXIT_INCOMPLETE
-    outputs = write_outputs(plan, tasks, rows, command.out)
+        return status
+    outputs = write_outputs(plan, tasks, found, command.out)
     missing = len(tasks) - len(found)
     if command.json:
         paths = {"rows": str(outputs.rows), "summary": str(outputs.summary), "overview": str(outputs.index)}
@@ -119,4 +121,4 @@ def _finish(command: Benchmark, plan: Plan, tasks: Sequence[ViewTask], folder: P
             print(f"  {path}")
         if missing:
             print(f"{missing} of {len(tasks)} views are not done yet: add --resume")
-    return EXIT_INCOMPLETE if broken or missing else 0
+    return status

@@ -1,31 +1,112 @@
-"""What the verbs share: parsing into a dataclass, progress on stderr, results on stdout."""
+"""What the verbs share: parsing into a dataclass, progress and warnings on stderr, results on stdout."""
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from threading import Lock, Timer
+from typing import Any, TypeVar, get_args
 
-from modalign.io import plain
+from modalign.errors import InvalidInputError
+from modalign.io import StoredTransform, plain
 
 EXIT_NOT_TRUSTED = 3
 """Exit status of a verb whose result is not to be trusted."""
+NOT_FINITE = frozenset({"nan", "inf", "infinity"})
+PATIENCE = 5.0
+"""Seconds that a verb may take before it says what it is doing."""
 
 Command = TypeVar("Command")
 Advance = Callable[[float, str], None]
 """Called with the finished fraction of the work, 0 to 1, and a short text."""
 
 
-def parse(kind: type[Command], verb: str, arguments: Sequence[str]) -> Command:
-    """A command from the arguments of the command line; prints help and leaves on ``--help`` or a usage error."""
+def parse(kind: type[Command], verb: str, arguments: Sequence[str], *, may_be_nan: Collection[str] = ()) -> Command:
+    """A command from the arguments of the command line; prints help and leaves on ``--help`` or a usage error.
+
+    Args:
+        kind: The dataclass of the command.
+        verb: Its name.
+        arguments: What the user typed after it.
+        may_be_nan: Fields for which numbers that are not finite make sense.
+
+    Raises:
+        InvalidInputError: A number is not finite.
+    """
     import tyro
 
+    _check_finite(kind, arguments, may_be_nan)
     try:
         return tyro.cli(kind, prog=f"modalign {verb}", args=list(arguments))
     except SystemExit as leaving:
         if leaving.code:
             print(f"modalign: cannot understand the arguments; see 'modalign {verb} --help'", file=sys.stderr)
         raise
+
+
+def _check_finite(kind: type, arguments: Sequence[str], may_be_nan: Collection[str]) -> None:
+    """Refuse nan and infinity as values of numbers, before checks of their ranges do so without naming the option."""
+    numbers = set(_number_fields(kind)) - set(may_be_nan)
+    option = ""
+    for word in arguments:
+        named = word.startswith("--")
+        option, _, value = word.partition("=") if named else (option, "", word)
+        if (
+            option.lstrip("-").rpartition(".")[2].replace("-", "_") in numbers
+            and value.lower().lstrip("+-") in NOT_FINITE
+        ):
+            raise InvalidInputError(f"{option} needs finite numbers, not {value}")
+
+
+def _number_fields(kind: Any) -> Iterator[str]:
+    """Names of the fields that hold fractional numbers, also of options within options."""
+    for entry in fields(kind):
+        parts = list(_parts(entry.type))
+        if float in parts:
+            yield entry.name
+        for part in filter(is_dataclass, parts):
+            yield from _number_fields(part)
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    """A type and all that it is made of."""
+    yield annotation
+    for part in get_args(annotation):
+        yield from _parts(part)
+
+
+def warn_unless_trusted(path: Path, stored: StoredTransform) -> None:
+    """Say on stderr that a transform comes from a registration that was not accepted."""
+    status = stored.info.get("status", "accepted")
+    if status != "accepted":
+        advice = "it is most likely wrong" if status == "refused" else "look at its report before using it"
+        print(f"warning: {path} is the transform of a registration that is {status}: {advice}", file=sys.stderr)
+
+
+@contextmanager
+def stages(verb: str, patience: float = PATIENCE) -> Iterator[Callable[[str], None]]:
+    """A function that tells the stages of the work on stderr, for work that takes longer than ``patience`` seconds.
+
+    Quick work says nothing. Once the time is over, the stage at hand is told, and all later ones as they begin.
+    """
+    lock, now, awake = Lock(), "", False
+
+    def tell(stage: str, *, wake: bool = False) -> None:
+        nonlocal now, awake
+        with lock:
+            now, awake = stage or now, awake or wake
+            if awake and now:
+                print(f"{verb}: {now} ...", file=sys.stderr, flush=True)
+
+    timer = Timer(patience, tell, ("",), {"wake": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield tell
+    finally:
+        timer.cancel()
 
 
 @contextmanager

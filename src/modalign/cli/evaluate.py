@@ -5,13 +5,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tyro
 
-from modalign.cli.console import parse, print_json, print_table
+from modalign.cli.console import parse, print_json, print_table, warn_unless_trusted
 from modalign.errors import InvalidInputError
 from modalign.evaluation import Tolerance, evaluate_against_truth, evaluate_landmarks
 from modalign.geometry import Grid
 from modalign.io import StoredTransform, read_image, read_points, read_transform
+
+CLOSE = 0.1
+"""Pixels by which the corners of one image may differ between two files, as where pixel sizes are rounded."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ def run(arguments: Sequence[str]) -> int:
     if not all(0 < threshold < float("inf") for threshold in command.thresholds):
         raise InvalidInputError(f"thresholds are positive fractions of the image width, not {command.thresholds}")
     stored = read_transform(command.transform)
+    warn_unless_trusted(command.transform, stored)
     evaluation = _evaluate(command, stored, _grid(command, stored))
     if command.json:
         print_json(evaluation)
@@ -53,7 +58,7 @@ def _evaluate(command: Evaluate, stored: StoredTransform, grid: Grid) -> dict[st
     if command.landmarks is None:
         assert command.truth is not None  # checked by the caller
         truth = read_transform(command.truth)
-        _check_same_units(command, stored, truth)
+        _check_same_worlds(command, stored, truth)
         return asdict(evaluate_against_truth(stored.transform, truth.transform, grid, thresholds))
     moving_unit = stored.moving.unit if stored.moving else grid.unit
     fixed, moving = command.landmarks
@@ -61,14 +66,33 @@ def _evaluate(command: Evaluate, stored: StoredTransform, grid: Grid) -> dict[st
     return asdict(evaluate_landmarks(stored.transform, *points, grid, thresholds))
 
 
-def _check_same_units(command: Evaluate, found: StoredTransform, truth: StoredTransform) -> None:
+def _check_same_worlds(command: Evaluate, found: StoredTransform, truth: StoredTransform) -> None:
+    """Points of two transforms can be compared only where both mean the same images in the same places."""
     for role in ("fixed", "moving"):
         one, other = getattr(found, role), getattr(truth, role)
-        if one is not None and other is not None and one.unit != other.unit:
+        if one is None or other is None:
+            continue
+        if one.unit != other.unit:
             raise InvalidInputError(
                 f"the two transforms are in different units ({command.transform}: {one.unit}, {command.truth}: "
                 f"{other.unit} for the {role} image); register with the pixel sizes that the truth was made with"
             )
+        if different := _difference(one, other):
+            raise InvalidInputError(
+                f"the {role} image is not the same in both files: {different}; {command.transform} and {command.truth} "
+                "cannot be compared"
+            )
+
+
+def _difference(one: Grid, other: Grid) -> str:
+    """In what two grids of one unit differ, in words; empty where they are the same."""
+    if one.shape == other.shape and np.abs(one.corners - other.corners).max() <= CLOSE * min(one.spacing):
+        return ""
+    for name in ("shape", "spacing", "origin", "direction"):
+        a, b = getattr(one, name), getattr(other, name)
+        if np.shape(a) != np.shape(b) or not np.allclose(a, b, rtol=1e-6, atol=1e-9):
+            return f"{name} {a} and {b}"
+    return ""
 
 
 def _grid(command: Evaluate, stored: StoredTransform) -> Grid:

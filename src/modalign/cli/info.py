@@ -1,24 +1,30 @@
 """``modalign info``."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tyro
 
+from modalign.batch.run import MARKER, TASKS
+from modalign.batch.work import RECORD
 from modalign.cli.console import parse, print_json
 from modalign.errors import UnreadableFileError
 from modalign.geometry import Linear
-from modalign.io import StoredTransform, describe_image, read_transform
+from modalign.io import StoredTransform, describe_image, read_json, read_transform
+
+RESULT = ("status", "confidence", "reasons", "notes", "engine", "files")
+"""What is told of the record of a registration; the file itself holds more."""
 
 
 @dataclass(frozen=True)
 class Info:
-    """Tell what an image, a model folder or a transform is."""
+    """Tell what an image, a model folder, a transform or a result is."""
 
     path: tyro.conf.Positional[Path]
-    """An image file, a model folder, or a transform."""
+    """An image file, a model folder, a transform, or what 'modalign register' or 'modalign batch' wrote."""
     json: bool = False
     """Print one JSON object."""
 
@@ -36,14 +42,42 @@ def run(arguments: Sequence[str]) -> int:
 
 def _facts(path: Path) -> dict[str, Any]:
     if path.is_dir():
-        from modalign.representation import ComirModel
-
-        return {"kind": "model", **ComirModel.load(path).card.to_dict()}
+        return _folder_facts(path)
     if not path.exists():
         raise UnreadableFileError(path, "no such file or folder")
-    if path.suffix.lower() in (".json", ".tfm", ".txt"):
+    suffix = path.suffix.lower()
+    if suffix == ".json" and _is_result(record := read_json(path)):
+        return _result_facts(record)
+    if suffix in (".json", ".tfm", ".txt"):
         return {"kind": "transform", **_transform_facts(read_transform(path))}
     return {"kind": "image", **describe_image(path)}
+
+
+def _folder_facts(path: Path) -> dict[str, Any]:
+    """What a folder holds: a result, a batch of results, or else a model."""
+    if (path / RECORD).is_file():
+        if _is_result(record := read_json(path / RECORD)):
+            return _result_facts(record)
+        raise UnreadableFileError(path / RECORD, "is not the record of a registration")
+    if (path / MARKER).is_file():
+        return {"kind": "batch", **_batch_facts(path / TASKS)}
+    from modalign.representation import ComirModel
+
+    return {"kind": "model", **ComirModel.load(path).card.to_dict()}
+
+
+def _is_result(record: Any) -> bool:
+    return isinstance(record, Mapping) and {"status", "reasons"} <= record.keys()
+
+
+def _result_facts(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {"kind": "result", **{key: record[key] for key in RESULT if key in record}}
+
+
+def _batch_facts(folder: Path) -> dict[str, Any]:
+    found = [read_json(path) for path in sorted(folder.glob(f"*/{RECORD}"))]
+    counts = Counter(str(record["status"]) for record in found if _is_result(record))
+    return {"pairs": len(found), "status": {status: counts[status] for status in sorted(counts)}}
 
 
 def _transform_facts(stored: StoredTransform) -> dict[str, Any]:
@@ -68,4 +102,5 @@ def _print(facts: dict[str, Any], indent: str = "") -> None:
             print(f"{indent}{key}:")
             _print(value, indent + "  ")
         else:
-            print(f"{indent}{key}: {value}")
+            is_words = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+            print(f"{indent}{key}: {'; '.join(value) if is_words else value}")

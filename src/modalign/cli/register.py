@@ -9,11 +9,16 @@ from typing import Any
 
 import tyro
 
-from modalign.batch.files import RECORD, Finished, as_record, as_result, write_files
+from modalign.batch.files import RECORD, Finished, as_record, as_result, report_content, write_files
 from modalign.batch.registration import RegistrationJob
-from modalign.cli.console import EXIT_NOT_TRUSTED, parse, print_json
+from modalign.cli.console import EXIT_NOT_TRUSTED, parse, print_json, stages
 from modalign.cli.engine_choice import EngineName, with_engine_options
+from modalign.errors import InvalidInputError
 from modalign.io import make_folder, write_json
+from modalign.report.advice import advice
+
+SUGGESTIONS = 2
+"""Commands to try that are told where a result is not trusted; the report has more."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +47,15 @@ class Register(RegistrationJob):
 def run(arguments: Sequence[str]) -> int:
     """Run the verb; returns the exit status."""
     command = parse(with_engine_options(Register, arguments), "register", arguments)
-    with _folder(command.out):
-        started = perf_counter()
-        job = command.run()
-    seconds = round(perf_counter() - started, 3)
-    paths = write_files(job, command.out)
+    if command.model is None and command.device != "cpu":
+        raise InvalidInputError(f"--device {command.device} needs --model: without a model no network computes")
+    with stages("register") as tell:
+        with _folder(command.out):
+            started = perf_counter()
+            job = command.run(tell)
+        seconds = round(perf_counter() - started, 3)
+        tell("write the files")
+        paths = write_files(job, command.out)
     files = {name: str(path) for name, path in (*paths.items(), ("result", command.out / RECORD))}
     write_json(command.out / RECORD, {**as_record(job, files), "seconds": seconds})
     _tell(command, job, {**as_result(job, files), "seconds": seconds})
@@ -78,7 +87,13 @@ def _tell(command: Register, job: Finished, result: Mapping[str, Any]) -> None:
         print(f"note: {note}")
     for name, path in result["files"].items():
         print(f"  {name.replace('_', ' '):<22}{path}")
-    if job.model is None and result["status"] != "accepted":
-        print("the intensities may have too little in common; a model made with 'modalign train' may help")
+    if result["status"] != "accepted":
+        for suggestion in advice(report_content(job, command.out, command.out))[:SUGGESTIONS]:
+            print(f"try: {suggestion.purpose}\n  {suggestion.line}")
     if "transform" in result["files"]:
-        print(f"next: modalign apply IMAGE {result['files']['transform']} --like {job.command.fixed} --out FILE")
+        print(f"next{_caution(result['status'])}: modalign apply IMAGE {result['files']['transform']} --out FILE")
+
+
+def _caution(status: str) -> str:
+    words = {"refused": " (not to be trusted: it was refused)", "unsure": " (once the report has convinced you)"}
+    return words.get(status, "")

@@ -13,6 +13,8 @@ RGBA = (*RGB, "alpha")
 NAMES: dict[int, tuple[str, ...]] = {1: (), 2: ("gray", "alpha"), 3: RGB, 4: RGBA}
 """Names of the samples of one pixel in formats that hold pictures, by their number."""
 NO_SIZE = "the file gives none"
+GRID_NAMESPACE = "modalign/grid"
+"""Of the annotation in OME metadata that holds origin and direction."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """Reading and writing images of any known format."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from modalign.io.files import require_file
 from modalign.io.names import SUFFIXES, suffix
 
 Array = np.ndarray
+PIXEL_SIZES = (1e-12, 1e12)
+"""Smaller and larger ones are slips of the pen in any unit, and overflow where they are squared."""
 LARGEST_EXACT = {np.dtype(np.float16): 2**11, np.dtype(np.float32): 2**24, np.dtype(np.float64): 2**53}
 """Up to here a floating-point type holds every whole number."""
 
@@ -69,8 +71,9 @@ def read_image(path: str | Path, *, ndim: int | None = None) -> Image:
 def write_image(path: str | Path, image: Image) -> None:
     """Write an image in the format that the name asks for; pixels are never converted, rescaled or lost.
 
-    TIFF and OME-TIFF keep the pixel size; NIfTI, NRRD and MetaImage also origin and direction, in millimetres; PNG,
-    JPEG and NPY only the pixels. The mask of the image is not written. Nothing half-written is left behind.
+    TIFF and OME-TIFF keep the grid, of which other programs understand the pixel size; NIfTI, NRRD and MetaImage keep
+    it in millimetres; PNG, JPEG and NPY keep only the pixels. The mask of the image is not written. Nothing
+    half-written is left behind.
 
     Raises:
         UnsupportedFormatError: An unknown format, or one that cannot hold these pixels; the message names one that can.
@@ -80,20 +83,41 @@ def write_image(path: str | Path, image: Image) -> None:
     _by_suffix(path).write(path, image)
 
 
-def read_with_pixel_size(path: Path, pixel_size: float | None, unit: Unit, *, ndim: int | None = None) -> Image:
-    """An image from a file; a given pixel size replaces the one in the file, along all axes.
+def read_with_pixel_size(
+    path: Path, pixel_size: float | Sequence[float] | None, unit: Unit, *, ndim: int | None = None
+) -> Image:
+    """An image from a file; a given pixel size replaces the one in the file.
+
+    Args:
+        path: The file.
+        pixel_size: One number for all axes, or one an axis in array order; ``None`` leaves what the file says.
+        unit: The unit of ``pixel_size``.
+        ndim: Number of spatial axes that is needed.
 
     Raises:
-        InvalidInputError: The pixel size is not a positive number.
+        InvalidInputError: The pixel size is not positive, absurd, or has not one number an axis.
         FileError: The file cannot be read as an image.
     """
     image = read_image(path, ndim=ndim)
     if pixel_size is None:
         return image
-    if not pixel_size > 0:
-        raise InvalidInputError(f"a pixel size must be a positive number, not {pixel_size}")
-    grid: Grid = replace(image.grid, spacing=(pixel_size,) * image.ndim, unit=unit)
+    given = tuple(pixel_size) if isinstance(pixel_size, Sequence) else (pixel_size,)
+    sizes = given * image.ndim if len(given) == 1 else given
+    if len(sizes) != image.ndim:
+        axes = ", ".join("zyx"[-image.ndim :])
+        raise InvalidInputError(
+            f"{path}: {len(given)} pixel sizes are given; one for all axes is needed, or {image.ndim} ({axes})"
+        )
+    _check_sizes(sizes)
+    grid: Grid = replace(image.grid, spacing=sizes, unit=unit)
     return image.with_grid(grid)
+
+
+def _check_sizes(sizes: Sequence[float]) -> None:
+    least, most = PIXEL_SIZES
+    wrong = next((size for size in sizes if not least <= size <= most), None)
+    if wrong is not None:
+        raise InvalidInputError(f"a pixel size must be a positive number from {least:g} to {most:g}, not {wrong:g}")
 
 
 def read_labels(path: str | Path, *, ndim: int | None = None) -> Labels:
@@ -173,6 +197,7 @@ def _decode(path: Path, ndim: int | None) -> tuple[Format, Decoded]:
     form = _by_content(require_file(path), _by_suffix(path))
     try:
         decoded = form.read(path, ndim)
+        _check_sizes(decoded.grid.spacing)
         return form, _with_ndim(path, _with_plain_type(path, decoded), ndim)
     except InvalidInputError as error:  # such as a pixel size of zero, found by Grid
         raise UnreadableFileError(path, f"has a header that makes no sense: {error}") from error

@@ -37,12 +37,21 @@ def read_points(path: str | Path, *, unit: Unit = "pixel") -> Points:
     return Points(np.array(values, dtype=float).reshape(-1, len(axes)), unit, names)
 
 
-def write_points(path: str | Path, points: Points) -> None:
+def write_points(path: str | Path, points: Points, *, like: str | Path | None = None) -> None:
     """Write points in world units as CSV with columns ``name`` (where they have names), ``x``, ``y`` and, in 3D, ``z``.
+
+    Args:
+        path: The file to write.
+        points: The points.
+        like: The table that they were read from: its columns, titles and other values are kept instead.
 
     Raises:
         OutputError: The file cannot be written.
+        UnreadableFileError: ``like`` is no table of as many points.
     """
+    if like is not None:
+        _write_into(Path(path), points, Path(like))
+        return
     axes = "xyz"[: points.coordinates.shape[1]]
     rows: list[dict[str, object]] = [
         dict(zip(axes, reversed(point), strict=True)) for point in points.coordinates.tolist()
@@ -50,6 +59,15 @@ def write_points(path: str | Path, points: Points) -> None:
     if points.names:
         rows = [{"name": name, **row} for name, row in zip(points.names, rows, strict=True)]
     write_table(path, rows, [*(["name"] if points.names else []), *axes])
+
+
+def _write_into(path: Path, points: Points, like: Path) -> None:
+    table = parse_table(like)
+    axes = _coordinate_columns(like, table.columns)
+    if points.coordinates.shape != (len(table.rows), len(axes)):
+        raise UnreadableFileError(like, f"does not hold {len(points.coordinates)} points of these dimensions")
+    moved = [dict(zip(axes, point, strict=True)) for point in points.coordinates.tolist()]
+    write_table(path, [row | new for (_, row), new in zip(table.rows, moved, strict=True)], table.columns)
 
 
 def _coordinate_columns(path: Path, titles: Sequence[str]) -> list[str]:

@@ -1,12 +1,14 @@
 """Pixel sizes and channel names in the metadata of TIFF files."""
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
 
 from modalign.errors import InvalidInputError
 from modalign.geometry import Grid
-from modalign.io.decoded import NO_SIZE
+from modalign.io.decoded import GRID_NAMESPACE, NO_SIZE
 from modalign.io.units import Length, is_print_resolution, sized_grid
 
 Found = tuple[Grid, str]
@@ -44,9 +46,16 @@ def own_metadata(tiff: Any) -> Mapping[str, Any]:
 
 def _from_own(noted: Mapping[str, Any], shape: Sequence[int]) -> Found:
     try:
-        return Grid(tuple(shape), tuple(noted["spacing"]), unit=noted["unit"]), "the description written by modalign"
-    except (InvalidInputError, KeyError, TypeError):
+        grid = Grid(tuple(shape), tuple(noted["spacing"]), unit=noted["unit"])
+        return _placed(grid, noted), "the description written by modalign"
+    except (InvalidInputError, KeyError, TypeError, ValueError):
         return Grid(tuple(shape)), "the description in the file makes no sense"
+
+
+def _placed(grid: Grid, noted: Mapping[str, Any]) -> Grid:
+    """The grid with the origin and the direction that are noted, if any."""
+    direction = tuple(tuple(row) for row in noted.get("direction", grid.direction))
+    return replace(grid, origin=tuple(noted.get("origin", grid.origin)), direction=direction)
 
 
 def _pixels(xml: str) -> ElementTree.Element:
@@ -55,10 +64,27 @@ def _pixels(xml: str) -> ElementTree.Element:
 
 
 def _from_ome(xml: str, shape: Sequence[int]) -> Found:
+    """Pixel sizes, and the place in the world where modalign noted it.
+
+    Positions of planes in files from elsewhere are those of a stage, whose axes and zero are its own: they are left
+    alone.
+    """
     pixels = _pixels(xml)
     sizes = {axis: _ome_size(pixels, axis) for axis in "ZYX"}
     sizes["Y"] = sizes["Y"] or sizes["X"]
-    return _complete(shape, list(sizes.values()), "OME metadata")
+    grid, found_in = _complete(shape, list(sizes.values()), "OME metadata")
+    return _with_annotation(grid, xml), found_in
+
+
+def _with_annotation(grid: Grid, xml: str) -> Grid:
+    found = ElementTree.fromstring(xml).find(f".//{{*}}MapAnnotation[@Namespace='{GRID_NAMESPACE}']/{{*}}Value")
+    noted = {} if found is None else {item.get("K", ""): item.text or "" for item in found}
+    if noted.get("unit") != grid.unit:
+        return grid
+    try:
+        return _placed(grid, {key: json.loads(noted[key]) for key in ("origin", "direction")})
+    except (InvalidInputError, KeyError, TypeError, ValueError):
+        return grid
 
 
 def _ome_size(pixels: ElementTree.Element, axis: str) -> Length | None:

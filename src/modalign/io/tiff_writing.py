@@ -1,14 +1,17 @@
 """Writing TIFF and OME-TIFF, compressed without loss."""
 
+import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from modalign.errors import OutputError, UnsupportedFormatError
+from modalign.geometry import Grid
 from modalign.geometry.grid import METERS
 from modalign.image import Image
-from modalign.io.decoded import RGB, RGBA
+from modalign.io.decoded import GRID_NAMESPACE, RGB, RGBA
 from modalign.io.files import atomic_path
 from modalign.io.names import suffix
 
@@ -23,7 +26,9 @@ def write_tiff(path: Path, image: Image) -> None:
     """Write OME-TIFF where the name ends in ``.ome.tif`` or ``.ome.tiff``, else TIFF.
 
     RGB and RGBA of 8 or 16 bits are stored as colours, anything else as one page a channel and slice. A plain TIFF
-    notes axes, pixel size and channel names as JSON in its description, and the pixel size in the resolution tags too.
+    notes axes, grid and channel names as JSON in its description, and the pixel size in the resolution tags too. An
+    OME-TIFF has the position of every plane for other programs, and origin and direction in an annotation, because OME
+    has no word for directions.
     """
     import tifffile
 
@@ -61,7 +66,15 @@ def _laid_out(image: Image) -> tuple[np.ndarray, str, dict[str, Any]]:
 
 def _plain_notes(image: Image, axes: str) -> dict[str, Any]:
     grid = image.grid
-    return {"axes": axes, "spacing": list(grid.spacing), "unit": grid.unit, "channels": list(image.channels)}
+    sizes = {"spacing": list(grid.spacing), "unit": grid.unit}
+    return {"axes": axes, **sizes, **_place(grid), "channels": list(image.channels)}
+
+
+def _place(grid: Grid) -> dict[str, Any]:
+    """Origin and direction; nothing where they are those of an array that lies at zero."""
+    if grid == Grid(grid.shape, grid.spacing, unit=grid.unit):
+        return {}
+    return {"origin": list(grid.origin), "direction": [list(row) for row in grid.direction]}
 
 
 def _ome_notes(image: Image, axes: str) -> dict[str, Any]:
@@ -71,7 +84,22 @@ def _ome_notes(image: Image, axes: str) -> dict[str, Any]:
     for axis, spacing in zip("ZYX"[-image.ndim :], image.grid.spacing, strict=True):
         notes[f"PhysicalSize{axis}"] = spacing
         notes[f"PhysicalSize{axis}Unit"] = _OME_UNITS[image.grid.unit]
-    return notes if image.grid.unit != "pixel" or set(image.grid.spacing) != {1.0} else _without_sizes(notes)
+    if image.grid.unit == "pixel" and set(image.grid.spacing) == {1.0}:
+        notes = _without_sizes(notes)
+    return {**notes, **_ome_place(image, axes)}
+
+
+def _ome_place(image: Image, axes: str) -> dict[str, Any]:
+    grid, place = image.grid, _place(image.grid)
+    if not place:
+        return {}
+    corners = [(*start, 0.0, 0.0) for start in product(*map(range, grid.shape[:-2]))]
+    planes = [grid.index_to_world(np.array(corner)) for corner in corners] * (len(image.data) if axes[0] == "C" else 1)
+    positions: dict[str, Any] = {}
+    for axis, values in zip("ZYX"[-image.ndim :], np.transpose(planes).tolist(), strict=True):
+        positions |= {f"Position{axis}": values, f"Position{axis}Unit": [_OME_UNITS[grid.unit]] * len(planes)}
+    noted = {"unit": grid.unit, **{key: json.dumps(value) for key, value in place.items()}}
+    return {"Plane": positions, "MapAnnotation": {"Namespace": GRID_NAMESPACE, "Value": noted}}
 
 
 def _without_sizes(notes: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from modalign.geometry import Grid
 from modalign.geometry.grid import METERS, Unit
 
+COARSEST_MICROSCOPE = 0.1
+"""Millimetres: smaller lengths in units that no grid has (centimetres, inches) are told in micrometres."""
 COARSEST_SCAN = 50e-6
 """Metres: a print resolution (72, 96, 300 dpi) means larger pixels than this, a microscope smaller ones."""
 
@@ -34,7 +36,11 @@ class Length:
         unit = _UNITS.get(self.unit.strip().lower())
         if unit is None or not 0 < self.value < float("inf"):
             return None
-        return self.value * unit[1], unit[0]
+        name, factor = unit
+        value = self.value * factor
+        if name == "millimeter" and factor != 1.0 and value < COARSEST_MICROSCOPE:
+            return value * METERS["millimeter"] / METERS["micrometer"], "micrometer"
+        return value, name
 
 
 def parse_unit(word: str) -> Unit | None:

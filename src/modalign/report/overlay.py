@@ -1,7 +1,7 @@
 """Images and representations as pictures: 8-bit RGB on the same grid, for looking at."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -9,9 +9,14 @@ from jaxtyping import Bool, Float
 from modalign.errors import InvalidInputError
 from modalign.geometry import Grid
 from modalign.image import Image
+from modalign.registration.workspace import isotropic
 
 Array = np.ndarray
 RGB = ("red", "green", "blue")
+LONGEST = 2048
+"""Pixels along the longest side of an overlay or a checkerboard, which are for looking at."""
+LARGEST = 1e30
+"""Values beyond are shown like this one, so that differences and means of float32 stay finite."""
 
 
 @dataclass(frozen=True)
@@ -70,35 +75,48 @@ def pictures(images: Sequence[Image], rendering: Rendering = DEFAULT) -> list[Im
     ]
 
 
-def magenta_green(fixed: Image, warped: Image, rendering: Rendering = DEFAULT) -> Image:
+def magenta_green(
+    fixed: Image, warped: Image, rendering: Rendering = DEFAULT, *, longest: int | None = LONGEST
+) -> Image:
     """Both images in one: fixed in magenta, warped in green, gray or white where they agree.
 
     Each is reduced to gray levels (the mean of its channels) and scaled on its own. An image with three channels whose
     background is bright (more than half of its pixels in the upper half of its range, as in bright-field histology)
     is inverted, so that tissue is bright in both; :attr:`Rendering.invert` decides otherwise.
 
+    Args:
+        fixed: The fixed image.
+        warped: The moving image on the grid of the fixed one.
+        rendering: How numbers become brightness.
+        longest: Most pixels along the longest side; larger images are averaged first. ``None``: as large as they are.
+
     Raises:
         InvalidInputError: The images do not lie on one grid.
     """
     _check_same_grid(fixed, warped)
+    fixed, warped = shrunk(fixed, longest), shrunk(warped, longest)
     magenta, green = _gray(fixed, rendering), _gray(warped, rendering)
     return _as_picture(np.stack([magenta, green, magenta]), fixed.grid)
 
 
-def checkerboard(fixed: Image, warped: Image, tiles: int = 8, rendering: Rendering = DEFAULT) -> Image:
+def checkerboard(
+    fixed: Image, warped: Image, tiles: int = 8, rendering: Rendering = DEFAULT, *, longest: int | None = LONGEST
+) -> Image:
     """Tiles taken in turn from the fixed and the warped image; structures continue across edges where they agree.
 
-    The first tile is of the fixed image. Gray levels, inversion and errors are those of :func:`magenta_green`.
+    The first tile is of the fixed image. Gray levels, inversion, size and errors are those of :func:`magenta_green`.
 
     Args:
         fixed: The fixed image.
         warped: The moving image on the grid of the fixed one.
         tiles: Number of tiles along the longest extent; they have equal sides in world units.
         rendering: How numbers become brightness.
+        longest: Most pixels along the longest side.
     """
     _check_same_grid(fixed, warped)
     if tiles < 1:
         raise InvalidInputError(f"a checkerboard needs at least one tile, not {tiles}")
+    fixed, warped = shrunk(fixed, longest), shrunk(warped, longest)
     gray = np.where(_odd_tiles(fixed.grid, tiles), _gray(warped, rendering), _gray(fixed, rendering))
     return _as_picture(np.stack([gray] * len(RGB)), fixed.grid)
 
@@ -116,13 +134,35 @@ def section(image: Image, axis: int = 0, index: int | None = None) -> Image:
     return Image(data, Grid(data.shape[1:], spacing, unit=image.grid.unit), image.channels, mask)
 
 
+def shrunk(image: Image, longest: int | None = LONGEST) -> Image:
+    """The image with at most ``longest`` pixels along its longest side, over the same field of view.
+
+    Pixels keep their proportions. They become means over areas (float32), in which only valid and finite ones take
+    part; an image that is small enough stays as it is.
+    """
+    if longest is None or max(image.grid.shape) <= longest:
+        return image
+    factor = max(image.grid.shape) / longest
+    pixels = bounded(image).without_gaps().with_grid(Grid(image.grid.shape))
+    small = isotropic(pixels, factor)
+    return small.with_grid(image.grid.centered(small.grid.shape, [factor * s for s in image.grid.spacing]))
+
+
+def bounded(image: Image) -> Image:
+    """The image without numbers so large that means and differences of them would overflow."""
+    data = image.data
+    if data.dtype.kind != "f" or np.finfo(data.dtype).max <= LARGEST or not np.any(np.abs(data) > LARGEST):
+        return image
+    return replace(image, data=np.where(np.isfinite(data), data.clip(-LARGEST, LARGEST), data))
+
+
 def _valid(image: Image) -> Bool[Array, "*spatial"]:
     return np.asarray(image.valid & np.isfinite(image.data).all(axis=0))
 
 
 def _finite(image: Image) -> Float[Array, "channels *spatial"]:
     """The data as floats, 0 where not valid."""
-    return np.where(_valid(image), image.data, 0).astype(np.float32)
+    return np.where(_valid(image), bounded(image).data, 0).astype(np.float32)
 
 
 def _check_same_grid(fixed: Image, warped: Image) -> None:

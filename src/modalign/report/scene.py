@@ -13,7 +13,7 @@ from modalign.image import Image
 from modalign.registration.workspace import isotropic
 from modalign.report.comparison import Comparison
 from modalign.report.content import AXES, ReportContent
-from modalign.report.overlay import RGB, magenta_green, pictures, section
+from modalign.report.overlay import RGB, bounded, magenta_green, pictures, section
 
 Array = np.ndarray
 ROLES = ("fixed", "before", "after")
@@ -100,9 +100,19 @@ def scene(content: ReportContent, side: int) -> list[Plane]:
         content: What to show.
         side: Most pixels along the longest side of a section; larger images are averaged.
     """
+    content = _bounded(content)
     ndim = content.fixed.ndim
     cuts = combinations(range(ndim), max(ndim - len(("y", "x")), 0))
     return [_plane(content, cut, side) for cut in cuts]
+
+
+def _bounded(content: ReportContent) -> ReportContent:
+    """The content without numbers that overflow where they are averaged."""
+    warped = None if content.warped is None else bounded(content.warped)
+    seen = content.representations
+    representations = None if seen is None else (bounded(seen[0]), bounded(seen[1]))
+    bare = replace(content, warped=warped, representations=representations)
+    return replace(bare, fixed=bounded(content.fixed), moving=bounded(content.moving))
 
 
 def _plane(content: ReportContent, cut: tuple[int, ...], side: int) -> Plane:
@@ -192,4 +202,4 @@ def _grays(images: Sequence[Image]) -> list[UInt8[Array, "y x"]]:
     data: Float[Array, "channels y x"] = np.concatenate([image.data for image in images], axis=-1)
     valid = np.concatenate([image.valid for image in images], axis=-1)
     joint = Image(data, Grid(data.shape[1:]), images[0].channels, valid)
-    return np.split(magenta_green(joint, joint).data[0], len(images), axis=-1)
+    return np.split(magenta_green(joint, joint, longest=None).data[0], len(images), axis=-1)

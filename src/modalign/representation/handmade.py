@@ -27,11 +27,9 @@ class GradientMagnitude:
 
     def encode(self, image: Image) -> Image:
         """One channel, float32: the root mean square over the channels, each scaled to unit variance."""
-        channels = _standardised(image)
-        steep = [ndimage.gaussian_gradient_magnitude(channel, self.sigma_pixels) for channel in channels]
-        return image.without_alpha().with_data(
-            np.sqrt(np.mean(np.square(steep), axis=0))[None].astype(np.float32), ("gradient",)
-        )
+        image = image.without_alpha().without_gaps()
+        steep = [ndimage.gaussian_gradient_magnitude(channel, self.sigma_pixels) for channel in _standardised(image)]
+        return image.with_data(np.sqrt(np.mean(np.square(steep), axis=0))[None].astype(np.float32), ("gradient",))
 
 
 @dataclass(frozen=True)
@@ -42,8 +40,8 @@ class SelfSimilarity:
     around pairs of neighbours of a pixel, but not to the pixel itself. Every channel belongs to one pair of axes'
     neighbours, so rotated images have other channels: for small rotations only.
 
-    Source: Heinrich et al., MICCAI 2013, equations 3 and 4; the variance is clipped to a thousandth to a thousandfold
-    of its mean.
+    Source: Heinrich et al., MICCAI 2013, equations 3 and 4; as in the authors' code the smallest distance is taken off
+    all of a pixel, and the variance, their mean, is clipped to a thousandth to a thousandfold of its own mean.
     """
 
     distance_pixels: int = 2
@@ -58,6 +56,7 @@ class SelfSimilarity:
 
     def encode(self, image: Image) -> Image:
         """A channel for each of the 4 (2D) or 12 (3D) pairs of neighbours, float32, from 0 to 1."""
+        image = image.without_alpha().without_gaps()
         channels = _standardised(image)
         distances = np.stack([self._distance(channels, a, b) for a, b in _neighbours(image.ndim)])
         distances -= distances.min(0)
@@ -65,7 +64,7 @@ class SelfSimilarity:
         center = max(float(variance.mean()), 1e-12)
         similar = np.exp(-distances / np.clip(variance, 1e-3 * center, 1e3 * center)).astype(np.float32)
         names = tuple(f"similarity {k}" for k in range(len(similar)))
-        return image.without_alpha().with_data(similar, names)
+        return image.with_data(similar, names)
 
     def _distance(
         self, channels: Float[Array, "c *spatial"], a: Float[Array, " ndim"], b: Float[Array, " ndim"]
@@ -86,9 +85,7 @@ def _neighbours(ndim: int) -> list[tuple[Float[Array, " ndim"], Float[Array, " n
 
 def _standardised(image: Image) -> Float[Array, "c *spatial"]:
     """The channels with mean 0 and variance 1 over the valid pixels; what is not valid is 0."""
-    opaque = image.without_gaps().without_alpha()
-    data = opaque.data.astype(np.float64)
-    valid = np.broadcast_to(opaque.valid, data.shape[1:])
+    data, valid = image.data.astype(np.float64), image.valid
     values = data[:, valid] if valid.any() else data.reshape(len(data), -1)
     wide = (slice(None), *(None,) * image.ndim)
     scaled = (data - values.mean(1)[wide]) / np.maximum(values.std(1), 1e-9)[wide]

@@ -1,8 +1,10 @@
 """The pairs of a benchmark: aligned pairs to displace, or misaligned ones with a truth."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from modalign.batch.manifest import FORBIDDEN
 from modalign.errors import BatchError
 from modalign.io.tables import parse_table
 
@@ -16,6 +18,10 @@ PATHS = (
     "fixed_labels",
     "moving_labels",
 )
+TWINS = (("fixed_landmarks", "moving_landmarks"), ("fixed_labels", "moving_labels"))
+"""Columns of which one says nothing without the other."""
+LONGEST_NAME = 80
+"""Bytes; the names of a set, a displacement and a pair together are the name of a folder."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +75,41 @@ def read_cases(path: Path) -> list[CaseFiles]:
         raise BatchError(f"{path}: {', '.join(what)}; known are {', '.join(known)}")
     cases: dict[str, CaseFiles] = {}
     for line, row in table.rows:
-        files = {key: path.parent / row[key] for key in PATHS if row.get(key)}
-        name = row.get("name") or Path(row["fixed"]).name.partition(".")[0]
-        gone = [str(file) for file in files.values() if not file.is_file()]
-        if gone or not {"fixed", "moving"} <= files.keys() or name in cases:
-            why = f"there is no file {gone[0]}" if gone else f"{name!r} occurs twice, or a file is not named"
-            raise BatchError(f"{path}, line {line}: {why}")
-        cases[name] = CaseFiles(name, row.get("specimen") or name, **files)
+        try:
+            case = _case(path.parent, row)
+            if case.name.casefold() in cases:
+                raise BatchError(f"the name {case.name!r} occurs twice")  # noqa: TRY301
+        except BatchError as error:
+            raise BatchError(f"{path}, line {line}: {error}") from error
+        cases[case.name.casefold()] = case
     if not cases:
         raise BatchError(f"{path}: the table has no rows")
     return list(cases.values())
+
+
+def check_name(what: str, name: str) -> None:
+    """Refuse a name that no folder can have.
+
+    Raises:
+        BatchError: It is one.
+    """
+    usable = name and not FORBIDDEN & set(name) and name[0] != "." and name.isprintable()
+    if not usable or len(name.encode()) > LONGEST_NAME:
+        raise BatchError(
+            f"the {what} name {name!r} is no name for a folder: give it 1 to {LONGEST_NAME} characters, no dot first, "
+            f"and none of {' '.join(sorted(FORBIDDEN))}"
+        )
+
+
+def _case(folder: Path, row: Mapping[str, str]) -> CaseFiles:
+    files = {key: folder / row[key] for key in PATHS if row.get(key)}
+    unnamed = [key for key in ("fixed", "moving") if key not in files]
+    alone = [other for pair in TWINS for key, other in (pair, pair[::-1]) if key in files and other not in files]
+    if unnamed or alone:
+        raise BatchError(f"no file is named in {', '.join(unnamed + alone)}")
+    gone = [file for file in files.values() if not file.is_file()]
+    if gone:
+        raise BatchError(f"there is no file {gone[0]}")
+    name = row.get("name") or files["fixed"].name.partition(".")[0]
+    check_name("pair's", name)
+    return CaseFiles(name, row.get("specimen") or name, **files)

@@ -3,7 +3,7 @@
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,12 @@ from modalign.evaluation.benchmark.summary import (
     summarise,
     worst_rows,
 )
-from modalign.evaluation.benchmark.task import ViewTask
+from modalign.evaluation.benchmark.task import ViewTask, all_rows
 from modalign.evaluation.benchmark.views import View
 from modalign.evaluation.statistics import success_curve
 from modalign.geometry import Affine
 from modalign.image import Image
-from modalign.io import atomic_path, make_folder, write_image, write_json, write_table
+from modalign.io import atomic_path, make_folder, plain, write_image, write_json, write_table
 from modalign.pipeline import warp
 from modalign.registration import Registration
 from modalign.report import (
@@ -45,6 +45,8 @@ from modalign.report import (
 
 TOLERANCES = np.geomspace(0.1, 100, 200)
 """Tolerated errors of the success curves, per cent of the width."""
+TOOLS = ("scikit-image", "itk-elastix", "antspyx")
+"""Packages of the peers."""
 MOST_CURVES = 12
 """Methods in one figure: the best, and doing nothing."""
 SHOWN = ("dataset", "protocol", "specimen", "pair", "draw", "method", "encoder", "registrar", "error", "error_pixels")
@@ -60,17 +62,19 @@ class Outputs:
     index: Path
 
 
-def write_outputs(plan: Plan, tasks: Sequence[ViewTask], rows: Sequence[Row], out: Path) -> Outputs:
-    """Write everything that the rows say; also where only some of the views are done yet."""
+def write_outputs(plan: Plan, tasks: Sequence[ViewTask], records: Sequence[Mapping[str, Any]], out: Path) -> Outputs:
+    """Write everything that the records of the views say; also where only some of them are done yet."""
+    rows = list(all_rows(records))
     lines = summarise(rows, plan.success, plan.seed)
     reference = reference_of(lines, plan.reference)
     found = Outputs(out / "rows.csv", out / "summary.md", out / "index.html")
     write_table(found.rows, [_flat(row) for row in rows], _columns(rows))
     write_table(out / "displacements.csv", [_displacement(row) for row in rows if row["method"] == DO_NOTHING])
     write_table(out / "summary.csv", [asdict(line) for line in lines])
-    about = about_run(plan, len(tasks))
-    write_json(out / "provenance.json", about)
-    text = markdown(lines, compare(rows, reference), plan.success, {key: str(value) for key, value in about.items()})
+    about = about_run(plan, len(tasks), sum("rows" in record for record in records))
+    inputs = {path: digest for record in records for path, digest in record.get("inputs", {}).items()}
+    write_json(out / "provenance.json", plain({**about, "plan": _told_plan(plan), "inputs": inputs}))
+    text = markdown(lines, compare(rows, reference), plan.success, about)
     _write(found.summary, text)
     _write_figures(plan, rows, make_folder(out / "figures"))
     pages = _write_worst(plan, tasks, rows, reference, make_folder(out / "worst"))
@@ -78,16 +82,28 @@ def write_outputs(plan: Plan, tasks: Sequence[ViewTask], rows: Sequence[Row], ou
     return found
 
 
-def about_run(plan: Plan, views: int) -> dict[str, Any]:
+def about_run(plan: Plan, views: int, done: int) -> dict[str, str]:
     """What the rows were made with."""
     return {
-        "views": views,
-        "seed": plan.seed,
+        "views": str(views) if done == views else f"{done} of {views}: the others failed or are not done yet",
+        "seed": str(plan.seed),
         "modalign": __version__,
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
-        "libraries": ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
+        "libraries": ", ".join(f"{name} {known}" for name in (*LIBRARIES, *TOOLS) if (known := _version(name))),
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _told_plan(plan: Plan) -> dict[str, Any]:
+    protocols = [{"kind": protocol.kind, **asdict(protocol)} for protocol in plan.protocols]
+    return {**asdict(plan), "protocols": protocols}
 
 
 def _columns(rows: Sequence[Row]) -> list[str]:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from modalign.errors import BatchError, ModalignError
-from modalign.evaluation.benchmark.cases import CaseFiles, read_cases
-from modalign.evaluation.benchmark.protocols import PROTOCOLS, Protocol
+from modalign.evaluation.benchmark.cases import CaseFiles, check_name, read_cases
+from modalign.evaluation.benchmark.protocols import PROTOCOLS, Natural, Protocol, check_width
+from modalign.evaluation.benchmark.values import checked_values
 from modalign.evaluation.peers import PEERS
 from modalign.io.files import require_file
 from modalign.registration import ENGINES, Registrar
@@ -52,6 +53,10 @@ class EncoderPlan:
     def __post_init__(self) -> None:
         if self.kind not in ENCODER_KINDS:
             raise BatchError(f"unknown kind of encoder {self.kind!r}; known are {', '.join(ENCODER_KINDS)}")
+        if self.name in ENCODER_KINDS and self.name != self.kind:
+            raise BatchError(
+                f"the encoder {self.name!r} is of kind {self.kind}: name another kind, or call it otherwise"
+            )
         if (self.model is not None) != (self.kind == COMIR):
             raise BatchError(f"the encoder {self.name!r}: a model belongs to the kind comir, and to no other")
 
@@ -82,11 +87,7 @@ class RegistrarPlan:
         name = self.engine or self.name
         if name not in known:
             raise BatchError(f"unknown engine {name!r}; known are {', '.join(known)}")
-        options = [entry.name for entry in fields(known[name])]
-        unknown = [option for option in self.options if option not in options]
-        if unknown:
-            raise BatchError(f"{name} has no option {', '.join(unknown)}; known are {', '.join(options)}")
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in self.options.items()}
+        values = checked_values(name, type(known[name]), self.options)
         try:
             made: Registrar = replace(known[name], **values)
         except (ModalignError, TypeError, ValueError) as error:
@@ -121,8 +122,13 @@ class Plan:
         chosen = [case for case in cases if matches(case.name, dataset.only)]
         if not chosen:
             names = ", ".join(case.name for case in cases[:8])
-            raise BatchError(f"no pair of {dataset.name!r} is called {' or '.join(dataset.only)}; there are {names} …")
+            wanted = " or ".join(dataset.only) or "nothing"
+            raise BatchError(f"no pair of {dataset.name!r} is called {wanted}; there are {names} …")
         return chosen
+
+    def protocols_of(self, dataset: str) -> list[Protocol]:
+        """How the pairs of a set are misaligned."""
+        return [protocol for protocol in self.protocols if matches(dataset, protocol.datasets)]
 
     def combinations(self, dataset: str) -> list[tuple[EncoderPlan, RegistrarPlan]]:
         """The rows of every view of a set."""
@@ -162,11 +168,11 @@ def read_plan(path: Path) -> Plan:
 
 
 def _plan(told: Mapping[str, Any], folder: Path) -> Plan:
-    parts: dict[str, tuple[str, Callable[[Mapping[str, Any]], Any]]] = {
-        "datasets": ("dataset", lambda values: _part(DatasetPlan, "dataset", values)),
-        "protocols": ("protocol", _protocol),
-        "registrars": ("registrar", lambda values: _part(RegistrarPlan, "registrar", values)),
-        "encoders": ("encoder", lambda values: _part(EncoderPlan, "encoder", values)),
+    parts: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+        "datasets": lambda values: _part(DatasetPlan, "dataset", values),
+        "protocols": _protocol,
+        "registrars": lambda values: _part(RegistrarPlan, "registrar", values),
+        "encoders": lambda values: _part(EncoderPlan, "encoder", values),
     }
     unknown = sorted(set(told) - set(parts) - {"benchmark"})
     if unknown:
@@ -174,64 +180,70 @@ def _plan(told: Mapping[str, Any], folder: Path) -> Plan:
     missing = [name for name in ("datasets", "protocols", "registrars") if not told.get(name)]
     if missing:
         raise BatchError(f"nothing is said of {', '.join(missing)}; write at least one [[{missing[0]}]]")
-    values: dict[str, Any] = {key: tuple(map(read, told[key])) for key, (_, read) in parts.items() if key in told}
+    values: dict[str, Any] = {
+        key: tuple(map(read, _tables(key, told[key]))) for key, read in parts.items() if key in told
+    }
     general = told.get("benchmark", {})
-    names = [entry.name for entry in fields(Plan) if entry.name not in (*parts, "folder")]
-    _known("benchmark", general, names)
-    return Plan(**values, **general, folder=folder)
+    if not isinstance(general, dict):
+        raise BatchError(f"benchmark is a table, written as [benchmark], not {general!r}")
+    return Plan(**values, **checked_values("benchmark", Plan, general, (*parts, "folder")), folder=folder)
+
+
+def _tables(key: str, value: Any) -> list[Mapping[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        raise BatchError(f"{key} is a list of tables, each written as [[{key}]]")
+    return value
 
 
 def _part(kind: type[Part], what: str, values: Mapping[str, Any]) -> Part:
-    entries = {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
     label = f"{what} {values.get('name', '')!r}"
-    _known(label, values, list(entries))
-    needed = [e.name for e in entries.values() if e.default is MISSING and e.default_factory is MISSING]
-    missing = [name for name in needed if name not in values]
+    checked = checked_values(label, kind, values)
+    needed = [e.name for e in fields(kind) if e.default is MISSING and e.default_factory is MISSING]  # type: ignore[arg-type]
+    missing = [name for name in needed if not values.get(name)]
     if missing:
         raise BatchError(f"{label} has no {', '.join(missing)}")
-    return kind(**{key: _value(entries[key].type, value) for key, value in values.items()})
+    return kind(**checked)
 
 
 def _protocol(values: Mapping[str, Any]) -> Protocol:
     name = values.get("kind")
-    if name not in PROTOCOLS:
+    if not isinstance(name, str) or name not in PROTOCOLS:
         raise BatchError(f"unknown kind of protocol {name!r}; known are {', '.join(PROTOCOLS)}")
     rest = {key: value for key, value in values.items() if key != "kind"}
-    protocol: Protocol = _part(PROTOCOLS[name], f"protocol {name}", rest)
-    return protocol
-
-
-def _value(kind: Any, value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(value)
-    return Path(value) if kind is Path else value
-
-
-def _known(what: str, values: Mapping[str, Any], names: Sequence[str]) -> None:
-    unknown = [key for key in values if key not in names]
-    if unknown:
-        raise BatchError(f"{what} has no {', '.join(unknown)}; known are {', '.join(names)}")
+    return PROTOCOLS[name](**checked_values(f"protocol {name}", PROTOCOLS[name], rest))
 
 
 def _check(plan: Plan) -> None:
-    for what, names in (
-        ("datasets", [dataset.name for dataset in plan.datasets]),
-        ("protocols", [protocol.name for protocol in plan.protocols]),
-        ("encoders", [encoder.name for encoder in plan.encoders]),
-        ("registrars", [registrar.name for registrar in plan.registrars]),
-    ):
+    for what, parts in (("datasets", plan.datasets), ("encoders", plan.encoders), ("registrars", plan.registrars)):
+        names = [part.name for part in parts]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise BatchError(f"two {what} are called {twice[0]!r}")
     for registrar in plan.registrars:
         registrar.method  # noqa: B018 - its errors are those of the plan
+    for dataset in plan.datasets:
+        _check_dataset(plan, dataset)
     rows = [row_name(e, r) for dataset in plan.datasets for e, r in plan.combinations(dataset.name)]
-    if not rows:
-        raise BatchError("no registrar is combined with any encoder on any dataset: look at 'encoders' and 'datasets'")
     if plan.reference and plan.reference not in rows:
         raise BatchError(f"no row is called {plan.reference!r}; there are {', '.join(dict.fromkeys(rows))}")
     if not 0 < plan.success < 1 or plan.seed < 0 or plan.worst < 0:
         raise BatchError("success is a fraction of the width between 0 and 1; seed and worst are not negative")
+
+
+def _check_dataset(plan: Plan, dataset: DatasetPlan) -> None:
+    """A set has a name for folders, methods to try, and displacements that its views can be told apart by."""
+    check_name("dataset", dataset.name)
+    protocols = plan.protocols_of(dataset.name)
+    if not protocols or not plan.combinations(dataset.name):
+        raise BatchError(
+            f"the dataset {dataset.name!r} has no protocol, encoder or registrar: look at their 'datasets'"
+        )
+    labels = [label for protocol in protocols for label in protocol.labels]
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise BatchError(f"two protocols of the dataset {dataset.name!r} make {twice[0]!r}")
+    if not all(isinstance(protocol, Natural) for protocol in protocols):
+        check_width(dataset.width, dataset.name)
 
 
 def row_name(encoder: EncoderPlan, registrar: RegistrarPlan) -> str:

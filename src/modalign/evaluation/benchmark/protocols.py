@@ -7,6 +7,8 @@ from typing import ClassVar
 from modalign.data.displacement import DisplacementProtocol
 from modalign.errors import BatchError
 
+LEVELS = (1, 2, 3, 4)
+
 
 @dataclass(frozen=True)
 class Comir:
@@ -18,8 +20,18 @@ class Comir:
     """Displacements of every pair."""
     mirror_fraction: float = 0.0
     """Share of the displacements that also mirror."""
+    datasets: tuple[str, ...] = ("*",)
+    """Names or patterns of the sets it is used on."""
 
     kind: ClassVar[str] = "comir"
+
+    def __post_init__(self) -> None:
+        _check_draws(self.draws)
+        if not (0 <= self.max_rotation_degrees <= 180 and 0 <= self.mirror_fraction <= 1):
+            raise BatchError(
+                "rotations reach up to 0° to 180° and a share of 0 to 1 is mirrored, "
+                f"not {self.max_rotation_degrees:g}° and {self.mirror_fraction:g}"
+            )
 
     @property
     def name(self) -> str:
@@ -46,12 +58,19 @@ class Comir:
 class MultiRegEval:
     """Levels of growing displacement: the protocol of Lu et al., PLOS ONE 17(11), 2022."""
 
-    levels: tuple[int, ...] = (1, 2, 3, 4)
+    levels: tuple[int, ...] = LEVELS
     """Which of the levels."""
     draws: int = 1
     """Displacements of every pair at every level."""
+    datasets: tuple[str, ...] = ("*",)
+    """Names or patterns of the sets it is used on."""
 
     kind: ClassVar[str] = "multiregeval"
+
+    def __post_init__(self) -> None:
+        _check_draws(self.draws)
+        if not self.levels or not set(self.levels) <= set(LEVELS) or len(set(self.levels)) < len(self.levels):
+            raise BatchError(f"levels are some of {', '.join(map(str, LEVELS))}, each once, not {list(self.levels)}")
 
     @property
     def name(self) -> str:
@@ -77,6 +96,9 @@ class MultiRegEval:
 class Natural:
     """The images as they were taken: the truth is a transform or are landmarks that the table of pairs names."""
 
+    datasets: tuple[str, ...] = ("*",)
+    """Names or patterns of the sets it is used on."""
+
     kind: ClassVar[str] = "natural"
     draws: ClassVar[int] = 1
 
@@ -100,3 +122,8 @@ def check_width(width: int | None, dataset: str) -> int:
     if width is None or width < 16:
         raise BatchError(f"the dataset {dataset!r} is displaced and needs a width of at least 16 pixels, not {width}")
     return width
+
+
+def _check_draws(draws: int) -> None:
+    if draws < 1:
+        raise BatchError(f"draws must be at least 1, not {draws}")

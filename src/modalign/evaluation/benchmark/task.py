@@ -1,7 +1,7 @@
 """All rows of one view: every encoder with every registrar, on the same pixels."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +16,7 @@ from modalign.evaluation.benchmark.protocols import Natural
 from modalign.evaluation.benchmark.views import View, ViewPlan
 from modalign.geometry import Linear, identity
 from modalign.image import Image
-from modalign.io import read_json, write_json
+from modalign.io import make_folder, read_json, remove_leftovers, write_json
 from modalign.registration import Judge, Registration, register
 from modalign.representation.encoder import Encoder, Identity
 from modalign.representation.handmade import HANDMADE
@@ -24,8 +24,10 @@ from modalign.representation.handmade import HANDMADE
 if TYPE_CHECKING:
     from modalign.representation import ComirModel
 
-ROWS = "rows.json"
-"""The rows of a view as they come, so that an interrupted view and a longer plan keep what is done."""
+ROWS = "rows"
+"""Folder with the rows of a view as they come, so that an interrupted view and a longer plan keep what is done: a task
+that is done again loses the files of its folder, but not the folders in it."""
+Method = tuple[EncoderPlan, RegistrarPlan]
 Row = Mapping[str, Any]
 
 
@@ -41,7 +43,7 @@ class ViewTask:
     """
 
     view: ViewPlan
-    methods: tuple[tuple[EncoderPlan, RegistrarPlan], ...]
+    methods: tuple[Method, ...]
     models: Mapping[str, Path]
     verdict: bool = False
 
@@ -56,26 +58,37 @@ class ViewTask:
 
     def run(self, folder: Path) -> Mapping[str, Any]:
         """The rows that are missing are made, and all are returned."""
-        known = _known_rows(folder / ROWS)
-        digests = [digest_of(self._about_view(), self._about(*method)) for method in self.methods]
-        rows = {digest: known[digest] for digest in digests if digest in known}
-        if len(rows) < len(digests):
-            view = self.view.load()
-            seen = _Seen(view, self.models)
-            for digest, (encoder, registrar) in zip(digests, self.methods, strict=True):
-                if digest not in rows:
-                    rows[digest] = self._place(view, encoder, registrar) | _row(seen, encoder, registrar, self.verdict)
-                    write_json(folder / ROWS, rows)
-            nothing = self._place(view) | _finite(view.errors(identity(view.fixed.ndim)))
-            write_json(folder / "do_nothing.json", nothing)
-        first = read_json(folder / "do_nothing.json")
-        return {"status": "done", "reasons": [], "rows": [first, *(rows[digest] for digest in digests)]}
+        kept = make_folder(folder / ROWS)
+        remove_leftovers(kept)
+        rows = {
+            path: method for method in (None, *self.methods) for path in [kept / f"{self._row_digest(method)}.json"]
+        }
+        missing = {path: method for path, method in rows.items() if not _is_row(path)}
+        if missing:
+            seen = _Seen(self.view.load(), self.models)
+            for path, method in missing.items():
+                write_json(path, self._place(seen.view, method) | self._result(seen, method))
+        inputs = {str(path): content_hash(path) for path in self._inputs()}
+        return {"status": "done", "reasons": [], "inputs": inputs, "rows": [read_json(path) for path in rows]}
+
+    def _inputs(self) -> Iterator[Path]:
+        yield from self.view.case.files
+        yield from dict.fromkeys(self.models[encoder.name] for encoder, _ in self.methods if encoder.kind == COMIR)
+
+    def _row_digest(self, method: Method | None) -> str:
+        return digest_of(self._about_view(), *([] if method is None else [self._about(*method)]))[:32]
+
+    def _result(self, seen: "_Seen", method: Method | None) -> dict[str, Any]:
+        if method is None:
+            return _finite(seen.view.errors(identity(seen.view.fixed.ndim)))
+        return _row(seen, *method, self.verdict)
 
     def _about_view(self) -> Any:
         view = self.view
         case = {key: value for key, value in asdict(view.case).items() if not isinstance(value, Path)}
         files = [content_hash(path) for path in view.case.files]
-        protocol = {"kind": view.protocol.kind, **asdict(view.protocol)}
+        options = {key: value for key, value in asdict(view.protocol).items() if key != "datasets"}
+        protocol = {"kind": view.protocol.kind, **options}
         return [view.dataset, case, files, protocol, view.label, view.draw, view.width, view.seed, self.verdict]
 
     def _about(self, encoder: EncoderPlan, registrar: RegistrarPlan) -> Any:
@@ -83,20 +96,18 @@ class ViewTask:
         method = registrar.method
         return [encoder.name, encoder.kind, model, registrar.name, type(method).__name__, asdict(method)]  # type: ignore[call-overload]
 
-    def _place(
-        self, view: View, encoder: EncoderPlan | None = None, registrar: RegistrarPlan | None = None
-    ) -> dict[str, Any]:
+    def _place(self, view: View, method: Method | None) -> dict[str, Any]:
         plan = self.view
-        named = encoder is not None and registrar is not None
+        encoder, registrar = ("", "") if method is None else (part.name for part in method)
         return {
             "dataset": plan.dataset,
             "protocol": plan.label,
             "specimen": plan.case.specimen,
             "pair": plan.case.name,
             "draw": plan.draw,
-            "method": row_name(encoder, registrar) if encoder and registrar else DO_NOTHING,
-            "encoder": encoder.name if named and encoder else "",
-            "registrar": registrar.name if named and registrar else "",
+            "method": DO_NOTHING if method is None else row_name(*method),
+            "encoder": encoder,
+            "registrar": registrar,
             "width": view.width,
             "truth": _matrix(view.truth) if not isinstance(plan.protocol, Natural) else None,
         }
@@ -178,15 +189,14 @@ def _matrix(transform: object) -> list[list[float]] | None:
     return transform.matrix.tolist() if isinstance(transform, Linear) else None
 
 
-def _known_rows(path: Path) -> dict[str, Row]:
+def _is_row(path: Path) -> bool:
     try:
-        rows = read_json(path)
+        return isinstance(read_json(path), dict)
     except ModalignError:
-        return {}
-    return rows if isinstance(rows, dict) else {}
+        return False
 
 
-def all_rows(records: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def all_rows(records: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """The rows of all views that are done."""
     for record in records:
         yield from record.get("rows", ())

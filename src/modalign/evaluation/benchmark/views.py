@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 
 from modalign.data.displacement import displaced_pair
 from modalign.errors import BatchError
@@ -9,7 +10,7 @@ from modalign.evaluation.benchmark.cases import CaseFiles
 from modalign.evaluation.benchmark.protocols import Natural, Protocol, check_width
 from modalign.evaluation.metrics import corner_error, image_width, landmark_error
 from modalign.evaluation.overlap import dice
-from modalign.geometry import Transform, identity
+from modalign.geometry import Grid, Transform, identity
 from modalign.image import Image, Labels, Points
 from modalign.io import read_image, read_labels, read_mask, read_points, read_transform
 
@@ -54,7 +55,7 @@ class ViewPlan:
         protocol = self.protocol.displacement(self.label, check_width(self.width, self.dataset), fixed.ndim, self.seed)
         aligned = moving.with_grid(fixed.grid) if moving.grid.shape == fixed.grid.shape else moving
         pair = displaced_pair(fixed, aligned, protocol, self.case.name, self.draw)
-        labels = _labels(self.case, pair.fixed, aligned, pair.fixed_to_moving.inverse())
+        labels = _labels(self.case, fixed, pair.fixed.grid, aligned, pair.fixed_to_moving.inverse())
         return View(pair.fixed, pair.moving, pair.fixed_to_moving, labels=labels)
 
 
@@ -133,19 +134,32 @@ def _images(case: CaseFiles) -> tuple[Image, Image]:
 
 
 def _natural(case: CaseFiles, fixed: Image, moving: Image) -> View:
-    truth = None if case.truth is None else read_transform(case.truth).transform
+    truth = None if case.truth is None else _truth(case.truth, fixed, moving)
     points = (case.fixed_landmarks, case.moving_landmarks)
     landmarks = None
     if points[0] is not None and points[1] is not None:
         landmarks = read_points(points[0], unit=fixed.grid.unit), read_points(points[1], unit=moving.grid.unit)
     if truth is None and landmarks is None:
         raise BatchError(f"nothing is known of the truth of {case.name!r}: name a truth or landmarks in its row")
-    return View(fixed, moving, truth, landmarks, _labels(case, fixed, moving, identity(fixed.ndim)))
+    return View(fixed, moving, truth, landmarks, _labels(case, fixed, fixed.grid, moving, identity(fixed.ndim)))
 
 
-def _labels(case: CaseFiles, fixed: Image, moving: Image, moving_to_labels: Transform) -> LabelMaps | None:
+def _truth(path: Path, fixed: Image, moving: Image) -> Transform:
+    stored = read_transform(path)
+    for role, grid, image in (("fixed", stored.fixed, fixed), ("moving", stored.moving, moving)):
+        if grid is not None and grid.unit != image.grid.unit:
+            raise BatchError(f"{path} maps between images in {grid.unit}; the {role} image is in {image.grid.unit}")
+    if stored.transform.ndim != fixed.ndim:
+        raise BatchError(f"{path} is a {stored.transform.ndim}D transform; the images are {fixed.ndim}D")
+    return stored.transform
+
+
+def _labels(case: CaseFiles, fixed: Image, shown: Grid, moving: Image, moving_to_labels: Transform) -> LabelMaps | None:
+    """The label maps; one as large as its image lies where the image lies, whatever its file says of pixel sizes."""
     if case.fixed_labels is None or case.moving_labels is None:
         return None
-    here, there = read_labels(case.fixed_labels), read_labels(case.moving_labels)
-    on_image = Labels(there.data, moving.grid) if there.grid.shape == moving.grid.shape else there
-    return LabelMaps(here.resampled(fixed.grid, identity(fixed.ndim)), on_image, moving_to_labels)
+    here, there = (
+        Labels(labels.data, image.grid) if labels.grid.shape == image.grid.shape else labels
+        for labels, image in ((read_labels(case.fixed_labels), fixed), (read_labels(case.moving_labels), moving))
+    )
+    return LabelMaps(here.resampled(shown, identity(fixed.ndim)), there, moving_to_labels)

@@ -131,10 +131,11 @@
     context.fillRect(14, top + 25, bar, 4);
   };
 
-  // As high as the picture needs at this width, within the window; the same in all modes, so that nothing jumps.
+  // As high as the picture needs at the width of its field, within the window: half as high for side by side, and the
+  // same in all other modes, so that nothing jumps.
   const resize = () => {
-    const wanted = (canvas.clientWidth * plane().height) / plane().width;
-    canvas.style.height = `${Math.round(clamped(wanted, 260, Math.max(260, 0.72 * innerHeight)))}px`;
+    const wanted = (field().width * plane().height) / plane().width;
+    canvas.style.height = `${Math.round(clamped(wanted, 160, Math.max(160, 0.72 * innerHeight)))}px`;
   };
 
   const draw = () => {
