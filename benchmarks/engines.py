@@ -27,7 +27,9 @@ from modalign.geometry import Grid, Rigid, Similarity, Transform, as_rows, corne
 from modalign.image import Image
 from modalign.io import read_table, write_table
 from modalign.registration import ENGINES, Auto, Judge, Registrar, register
+from modalign.registration.calibration import GENERAL
 from modalign.registration.evidence import Evidence
+from modalign.registration.verify import judged
 from modalign.representation import ComirModel, Encoder, Identity
 from modalign.training.calibration import calibration_error
 
@@ -133,6 +135,8 @@ def verdict(study: Study) -> None:
     model = model_of(study.set, study.models / study.set)
     others = {name: unseen(name) for name in ("bf_shg", "gfp_dna") if name != study.set}
     rows = Rows(study.out / f"{study.set}.csv", ("kind", "name"))
+    judge = Judge.of_model(model.calibration)
+    rows.rows[:] = [row | _confidences(judge, row) for row in rows.rows]  # the calibration may be a new one
     for what, name, fixed, moving, truth in verdict_cases(test, others, kind.width, study.seed):
         if rows.missing(kind=what, name=name):
             rows.add({"kind": what, "name": name} | _judged(model, fixed, moving, truth, kind.width))
@@ -149,6 +153,16 @@ def _judged(model: ComirModel, fixed: Image, moving: Image, truth: Transform | N
     judged = {"status": mine.status, "confidence": mine.confidence, "general": general.confidence}
     evidence = dict.fromkeys(Evidence.__dataclass_fields__, math.nan) | dict(mine.evidence)
     return {"error": error, **judged, "cpu": round(process_time() - cpu, 2), **evidence}
+
+
+def _confidences(judge: Judge, row: Mapping[str, object]) -> Row:
+    """The verdict on the evidence of a row."""
+    evidence = Evidence(**{name: float(str(row[name])) for name in Evidence.__dataclass_fields__})
+    if math.isnan(evidence.overlap):  # nothing was found
+        return {"status": "refused", "confidence": 0.0, "general": 0.0}
+    confidence = judge.calibration.probability(evidence)
+    status = judged(confidence, evidence, judge.calibration)
+    return {"status": status, "confidence": confidence, "general": GENERAL.probability(evidence)}
 
 
 Case = tuple[str, str, Image, Image, Transform | None]

@@ -2,7 +2,7 @@
 
     python benchmarks/general_calibration.py --models results/models
 
-Cases come from the training pairs of all sets and from made-up tissue, on the originals and on CoMIRs, by the engines
+Cases come from the training pairs of all sets that are aligned well enough and from made-up tissue, on the originals and on CoMIRs, by the engines
 that ``auto`` tries; the unseen pairs take no part.
 """
 
@@ -22,6 +22,9 @@ from modalign.registration import Features, FftSearch, GlobalMI, Registrar
 from modalign.registration.calibration import FEATURES
 from modalign.representation import Encoder, Identity
 from modalign.training.calibration import CalibrationOptions, Case, calibration_cases, fit_calibration
+
+MISALIGNED = ("phase_fluorescence",)
+"""Sets whose pairs are themselves displaced by about as much as counts as success: they cannot say what is right."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ def sources(options: Options) -> Iterator[tuple[str, Sequence[Pair], tuple[Encod
     pairs = [Pair(f"tissue_{seed}", t.second_harmonic, t.bright_field) for seed, t in made]
     yield "tissue, originals", pairs, originals, GlobalMI(), 1
     for number, name in enumerate(SETS):
+        if name in MISALIGNED:
+            continue
         pairs, _ = SETS[name].split()
         yield f"{name}, CoMIRs", pairs, model_of(name, options.models / name).encoders(), FftSearch(), 10 * number + 2
         yield f"{name}, CoMIRs", pairs, model_of(name, options.models / name).encoders(), Features(), 10 * number + 3

@@ -100,12 +100,12 @@ class Calibration:
 
 GENERAL = Calibration(
     names=tuple(FEATURES),
-    center=(0.09844, 1.009, 0.2389, 2.845, 2.865, 1.243, 2.077, 1.959, 0.7278, 0.8606),
-    scale=(0.4399, 1.914, 0.2808, 1.706, 1.682, 1.521, 1.549, 1.477, 0.1684, 0.181),
-    weights=(0.0, 0.0, 1.367, -0.1963, 0.0, -1.071, 1.783, 1.438, 0.3785, 0.0),
-    intercept=-2.064,
+    center=(0.1382, 1.147, 0.2686, 2.651, 2.656, 1.126, 2.21, 2.111, 0.7298, 0.8487),
+    scale=(0.4485, 1.94, 0.2976, 1.776, 1.765, 1.452, 1.59, 1.503, 0.1686, 0.1788),
+    weights=(0, 0, 1.976, 0, 0, -1.31, 1.818, 1.57, 0.6302, 0),
+    intercept=-1.215,
 )
 """For images without a model, and for models without a calibration of their own.
 
-Fitted by benchmarks/general_calibration.py on 1,550 cases, 515 of them right.
+Fitted by benchmarks/general_calibration.py on 1,250 cases, 482 of them right.
 """
