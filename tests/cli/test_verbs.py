@@ -18,11 +18,12 @@ from modalign.cli.engine_choice import with_engine_options
 from modalign.cli.main import VERBS
 from modalign.cli.register import Register
 from modalign.data.pairs import Pair
-from modalign.geometry import Affine, Grid
+from modalign.geometry import Affine, Grid, corner_error
 from modalign.image import Image, Points
 from modalign.io import read_image, read_points, read_transform, write_image, write_json, write_points, write_transform
 from modalign.registration import ENGINES
 from modalign.representation import ComirModel
+from modalign.testing.registration import known_pair
 
 from .conftest import Displaced
 
@@ -175,6 +176,22 @@ def test_a_refused_result_is_written_where_it_is_forced(
     assert result["status"] == "refused"
     assert (tmp_path / "r" / "aligned.tif").is_file()
     assert read_transform(tmp_path / "r" / "transform.json").info["status"] == "refused"
+
+
+def test_volumes_are_registered_with_all_files(run: Run, tmp_path: Path) -> None:
+    """Pictures of volumes show their middle section."""
+    fixed, moving, truth = known_pair(3)
+    write_image(tmp_path / "f.nii.gz", fixed)
+    write_image(tmp_path / "m.nii.gz", moving)
+    out = tmp_path / "r"
+    ran = run("register", tmp_path / "f.nii.gz", tmp_path / "m.nii.gz", "--engine", "mutual-information", "--out", out)
+    assert ran.status == 0
+    found = read_transform(out / "transform.json").transform
+    assert corner_error(fixed.grid, found, truth) < 0.3
+    assert read_image(out / "aligned.nii.gz").grid.shape == fixed.grid.shape
+    assert read_image(out / "overlay.png").ndim == 2
+    assert (out / "checkerboard.png").is_file()
+    assert (out / "report.html").is_file()
 
 
 def test_strict_exits_with_3_unless_accepted(run: Run, displaced: Displaced, tmp_path: Path) -> None:

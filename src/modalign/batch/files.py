@@ -27,7 +27,9 @@ from modalign.report import (
     checkerboard,
     magenta_green,
     pictures,
+    plane,
     report_page,
+    shrunk,
     transform_csv,
 )
 
@@ -101,7 +103,7 @@ def write_files(job: Finished, out: Path, kinds: Collection[Kind] = KINDS) -> di
         paths = {key: folder / name for key, name in names.items()}
         _write_aligned(job, paths, kinds)
         if job.model is not None and "pictures" in kinds:
-            shown = pictures([job.alignment.fixed, job.alignment.moving])
+            shown = pictures([shrunk(plane(image)) for image in (job.alignment.fixed, job.alignment.moving)])
             for role, picture in zip(("fixed", "moving"), shown, strict=True):
                 write_image(paths[f"{role}_representation"], picture)
         if "report" in kinds:
@@ -122,8 +124,9 @@ def _write_aligned(job: Finished, paths: Mapping[str, Path], kinds: Collection[K
     if warped is not None and "aligned" in kinds:
         write_image(paths["aligned"], warped)
     if warped is not None and "pictures" in kinds:
-        write_image(paths["checkerboard"], checkerboard(job.fixed, warped))
-        write_image(paths["overlay"], magenta_green(job.fixed, warped))
+        pair = plane(job.fixed), plane(warped)
+        write_image(paths["checkerboard"], checkerboard(*pair))
+        write_image(paths["overlay"], magenta_green(*pair))
 
 
 def report_content(job: Finished, folder: Path, out: Path | None = None) -> ReportContent:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from scipy import sparse
 
 from modalign.geometry import Affine, Grid, Linear, Rigid, Similarity, as_rows, identity
@@ -13,6 +13,8 @@ from modalign.image import Image
 Array = np.ndarray
 LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in gray (ITU-R BT.601)."""
+LARGEST = 1e18
+"""Larger numbers are taken for this one: float32 must hold their squares as well."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,14 @@ def spacing_by_area(fixed: Image, moving: Image, side: int) -> float:
     extents = [np.array(image.grid.extent) for image in (fixed, moving)]
     even = max(float(np.prod(extent)) ** (1 / len(extent)) for extent in extents)
     longest = max(float(extent.max()) for extent in extents)
-    return max(detail, even / side, longest / (4 * side))
+    return float(max(detail, even / side, longest / (4 * side)))
+
+
+def as_float32(channel: Shaped[Array, "*spatial"]) -> Float[Array, "*spatial"]:
+    """A channel in float32; what is too large for it takes its largest values."""
+    if channel.dtype == np.float64:
+        channel = np.clip(channel, -LARGEST, LARGEST)
+    return channel.astype(np.float32)
 
 
 def isotropic(image: Image, spacing: float) -> Image:
@@ -91,7 +100,7 @@ def isotropic(image: Image, spacing: float) -> Image:
     grid = image.grid.resized((spacing,) * image.ndim)
     weights = [_weights(image.grid, grid, axis) for axis in range(image.ndim)]
     if image.mask is None:
-        data = np.stack([_apply(weights, channel.astype(np.float32)) for channel in image.data])
+        data = np.stack([_apply(weights, as_float32(channel)) for channel in image.data])
         return Image(data, grid, image.channels)
     share = _apply(weights, image.mask.astype(np.float32))
     valid = np.maximum(share, np.float32(1e-6))
@@ -100,7 +109,7 @@ def isotropic(image: Image, spacing: float) -> Image:
 
 
 def _masked(channel: Array, mask: Bool[Array, "*spatial"]) -> Float[Array, "*spatial"]:
-    return np.where(mask, channel, 0).astype(np.float32)
+    return as_float32(np.where(mask, channel, 0))
 
 
 def _apply(weights: list[sparse.csr_matrix | None], channel: Float[Array, "*spatial"]) -> Float[Array, "*smaller"]:

@@ -12,7 +12,7 @@ from modalign.report.content import (
 )
 from modalign.report.curves import error_figure, figure_bytes, success_figure
 from modalign.report.matrices import transform_csv
-from modalign.report.overlay import Rendering, checkerboard, magenta_green, picture, pictures, section, shrunk
+from modalign.report.overlay import Rendering, checkerboard, magenta_green, picture, pictures, plane, section, shrunk
 from modalign.report.overview import OverviewRow, overview_page
 from modalign.report.page import report_page
 from modalign.report.panel import panel
@@ -37,6 +37,7 @@ __all__ = [
     "panel",
     "picture",
     "pictures",
+    "plane",
     "report_page",
     "section",
     "shrunk",

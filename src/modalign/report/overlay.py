@@ -134,6 +134,13 @@ def section(image: Image, axis: int = 0, index: int | None = None) -> Image:
     return Image(data, Grid(data.shape[1:], spacing, unit=image.grid.unit), image.channels, mask)
 
 
+def plane(image: Image) -> Image:
+    """The image itself, or of a volume its middle section across the first axis."""
+    for _ in image.grid.shape[:-2]:
+        image = section(image)
+    return image
+
+
 def shrunk(image: Image, longest: int | None = LONGEST) -> Image:
     """The image with at most ``longest`` pixels along its longest side, over the same field of view.
 
