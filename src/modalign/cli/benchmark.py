@@ -34,7 +34,8 @@ class Benchmark:
     out: Path = field(kw_only=True)
     """Folder for the results."""
     resume: bool = False
-    """Go on where an earlier run was interrupted; rows that are done are not made again, also if methods were added."""
+    """Go on where an earlier run was interrupted or failed; rows that are done are not made again, also if methods were
+    added."""
     workers: int = 1
     """Processes on this machine."""
     threads: int = 1
@@ -63,7 +64,7 @@ def run(arguments: Sequence[str]) -> int:
     about = {"kind": "benchmark", "plan": digest_of([task.name for task in tasks], plan.seed)}
     folder = open_folder(command.out, tasks, about, resume=command.resume, mine=mine)
     with progress("look     ") as advance:
-        known, todo = sorted_out(mine, folder, "nothing", lambda done: advance(done, "what is done already"))
+        known, todo = sorted_out(mine, folder, "failed", lambda done: advance(done, "what is done already"))
     print(f"{len(tasks)} views, {len(known)} done before, {len(todo)} to do by {executor}", file=sys.stderr)
     with progress("register ") as advance:
 

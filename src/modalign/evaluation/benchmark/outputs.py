@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -78,7 +79,7 @@ def write_outputs(plan: Plan, tasks: Sequence[ViewTask], records: Sequence[Mappi
     _write(found.summary, text)
     _write_figures(plan, rows, make_folder(out / "figures"))
     pages = _write_worst(plan, tasks, rows, reference, make_folder(out / "worst"))
-    _write(found.index, _index(plan, rows, reference, pages))
+    _write(found.index, _index(plan, records, reference, pages))
     return found
 
 
@@ -168,8 +169,8 @@ def _write_worst(
             view = plan_of_view.load()
             name = f"{plan_of_view.name}.html"
             _write(folder / name, report_page(_content(view, row, plan_of_view.case.fixed, plan_of_view.case.moving)))
-            pages[_key(row)] = f"{folder.name}/{name}"
-            label = f"{row['pair']} {row['protocol']}: " + (
+            pages[_key(row)] = f"{folder.name}/{quote(name)}"
+            label = f"{row['pair']}, {row['draw']}, {row['protocol']}: " + (
                 "no result" if row.get("error") is None else f"{row['error']:.1%}"
             )
             montage[label] = _overlay(view, row)
@@ -216,21 +217,26 @@ def _told(row: Row) -> str:
     return "not known, as there is no result" if row.get("error") is None else f"{row['error']:.2%} of the width"
 
 
-def _index(plan: Plan, rows: Sequence[Row], reference: str, pages: Mapping[tuple[Any, ...], str]) -> str:
-    """The overview of the reference's registrations: right ones count as accepted, wrong ones as refused."""
+def _index(
+    plan: Plan, records: Sequence[Mapping[str, Any]], reference: str, pages: Mapping[tuple[Any, ...], str]
+) -> str:
+    """The overview of the reference's registrations, and of the views that could not be made."""
     listed = []
-    for row in rows:
-        if row["method"] != reference:
-            continue
-        right = error_of(row) <= plan.success
-        details = (
-            ("protocol", str(row["protocol"])),
-            ("error", "none" if row.get("error") is None else f"{row['error']:.2%}"),
-            ("right", "yes" if right else "no"),
-        )
-        name = f"{row['dataset']} {row['pair']}, {row['draw']}"
-        reason = row["reasons"][0] if row.get("reasons") else ""
-        listed.append(
-            OverviewRow(name, row["status"], row.get("confidence"), reason, details, pages.get(_key(row), ""))
-        )
+    for record in records:
+        if "rows" not in record:
+            details = ("protocol", ""), ("error", "none"), ("right", "no")
+            listed.append(OverviewRow(record["name"], record["status"], None, record["reasons"][0], details))
+        listed += [
+            _listed(plan, row, pages.get(_key(row), "")) for row in record.get("rows", ()) if row["method"] == reference
+        ]
     return overview_page(f"Benchmark: registrations by {reference}", listed)
+
+
+def _listed(plan: Plan, row: Row, page: str) -> OverviewRow:
+    details = (
+        ("protocol", str(row["protocol"])),
+        ("error", "none" if row.get("error") is None else f"{row['error']:.2%}"),
+        ("right", "yes" if error_of(row) <= plan.success else "no"),
+    )
+    name, reason = f"{row['dataset']} {row['pair']}, {row['draw']}", row["reasons"][0] if row.get("reasons") else ""
+    return OverviewRow(name, row["status"], row.get("confidence"), reason, details, page)

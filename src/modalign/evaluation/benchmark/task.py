@@ -14,6 +14,7 @@ from modalign.errors import ModalignError
 from modalign.evaluation.benchmark.plan import COMIR, DO_NOTHING, EncoderPlan, RegistrarPlan, row_name
 from modalign.evaluation.benchmark.protocols import Natural
 from modalign.evaluation.benchmark.views import View, ViewPlan
+from modalign.evaluation.peers import Peer
 from modalign.geometry import Linear, identity
 from modalign.image import Image
 from modalign.io import make_folder, read_json, remove_leftovers, write_json
@@ -151,8 +152,11 @@ def _row(seen: _Seen, encoder: EncoderPlan, registrar: RegistrarPlan, verdict: b
     """What one method made of a view; errors are values."""
     try:
         fixed, moving, encoding = seen.through(encoder)
+        method = registrar.method
+        if isinstance(method, Peer):
+            method.library()  # importing it is not registering
         cpu, wall = process_time(), perf_counter()
-        found = register(fixed, moving, registrar.method)
+        found = register(fixed, moving, method)
         seconds = {"cpu": process_time() - cpu, "wall": perf_counter() - wall, "encoding_cpu": encoding}
         if verdict:
             found = seen.judge(encoder).judge(found, fixed, moving, (seen.view.fixed, seen.view.moving))
