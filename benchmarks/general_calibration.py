@@ -2,8 +2,8 @@
 
     python benchmarks/general_calibration.py --models results/models
 
-Cases come from the training pairs of all sets that are aligned well enough and from made-up tissue, on the originals and on CoMIRs, by the engines
-that ``auto`` tries; the unseen pairs take no part.
+Cases come from the training pairs of all sets that are aligned well enough and from made-up tissue, on the originals
+and on CoMIRs, by the engines that ``auto`` tries; the unseen pairs take no part.
 """
 
 from collections.abc import Iterator, Sequence
