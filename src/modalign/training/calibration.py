@@ -30,8 +30,9 @@ LARGEST_VIEW = 256
 """Side of the largest views in pixels."""
 SHUFFLED_TILES = 4
 """A single pair is made unrelated by shuffling so many tiles along each axis."""
-PRIOR_STRENGTH = 1.0
-"""Inverse variance of the weights about their prior: few cases must not make the verdict too sure of itself."""
+PRIOR_STRENGTH = 5.0
+"""Inverse variance of the weights about their prior: few cases must not make the verdict too sure of itself, and pairs
+that the networks have seen are easier than those to come."""
 LEAST_CASES = 6
 """Fewer right or fewer wrong cases make no calibration."""
 
