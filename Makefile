@@ -21,8 +21,8 @@ check: $(VENV)/.development  ## Everything that must hold before a commit: forma
 	$(BIN)/lint-imports
 	$(PYTEST)
 
-bench: $(VENV)/.development  ## Time the hot paths side by side (the studies of docs/results.md are in benchmarks/)
-	$(BIN)/python -m pytest benchmarks --benchmark-only -m ""
+bench: $(VENV)/.development  ## CPU time of the hot paths beside their peers (the studies of docs/results.md are in benchmarks/)
+	$(BIN)/python -m pytest benchmarks -o addopts= --benchmark-only --benchmark-timer=time.process_time
 
 docs: $(VENV)/.development  ## Make the figures of the documentation anew and run its examples
 	$(BIN)/python docs/make_figures.py
