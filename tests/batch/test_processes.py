@@ -104,6 +104,8 @@ def test_nobody_works_on_after_an_interruption(tmp_path: Path, stage: Path) -> N
     alive: list[int] = []
 
     def interrupt(outcome: object, number: int) -> None:
+        if number < 3:  # the one that is held may not have a worker yet
+            return
         until(lambda: (stage / "p001.pid").exists() and (stage / "p001.pid").read_text() != "")
         alive.append(int((stage / "p001.pid").read_text()))
         assert is_alive(alive[0])
