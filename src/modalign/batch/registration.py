@@ -59,7 +59,7 @@ class RegistrationJob:
             ModalignError: A file cannot be read, the model does not fit, or the images cannot be compared at all.
         """
         tell("read the images")
-        model = None if self.model is None else _model(self.model, _stamp(self.model))
+        model = None if self.model is None else cached_model(self.model)
         ndim = None if model is None else model.card.ndim
         fixed = _read(self.fixed, self.fixed_mask, self.fixed_pixel_size, self.unit, ndim)
         moving = _read(self.moving, self.moving_mask, self.moving_pixel_size, self.unit, ndim)
@@ -108,17 +108,17 @@ class RegistrationJob:
         return InputRecord.of(role, str(path), image, source, mask=str(mask) if mask else "none", sha256=sha256(path))
 
 
-@lru_cache(maxsize=2)
+def cached_model(folder: Path) -> "ComirModel":
+    """A model, kept for the next pair; one that was written anew meanwhile is loaded anew."""
+    card = folder / "model.json"
+    return _model(folder, card.stat().st_mtime_ns if card.is_file() else 0)
+
+
+@lru_cache(maxsize=4)
 def _model(folder: Path, _stamp: int) -> "ComirModel":
-    """A model, kept for the next pair; one that was written anew meanwhile has another stamp."""
     from modalign.representation import ComirModel
 
     return ComirModel.load(folder)
-
-
-def _stamp(folder: Path) -> int:
-    card = folder / "model.json"
-    return card.stat().st_mtime_ns if card.is_file() else 0
 
 
 def _read(path: Path, mask: Path | None, pixel_size: tuple[float, ...] | None, unit: Unit, ndim: int | None) -> Image:

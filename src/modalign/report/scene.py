@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, UInt8
 from modalign.geometry import Grid, Linear, Transform
 from modalign.geometry.grid import Unit
 from modalign.image import Image
+from modalign.registration.poses import linear_scale
 from modalign.registration.workspace import isotropic
 from modalign.report.comparison import Comparison
 from modalign.report.content import AXES, ReportContent
@@ -167,7 +168,7 @@ def _averaged(moving: Image, fixed_to_moving: Transform, spacing: float) -> Imag
     """The moving image in pixels as large as the shown ones, where its own are much smaller."""
     moving = replace(moving, data=moving.data.astype(np.float32))
     if isinstance(fixed_to_moving, Linear):
-        spacing = spacing * abs(float(np.linalg.det(fixed_to_moving.linear))) ** (1 / moving.ndim)
+        spacing = spacing * linear_scale(fixed_to_moving)
     return isotropic(moving, spacing) if spacing > ANTIALIASED * max(moving.grid.spacing) else moving
 
 

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from time import perf_counter, process_time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modalign.batch.pairs import content_hash
+from modalign.batch.registration import cached_model
 from modalign.batch.work import digest_of
 from modalign.errors import ModalignError
 from modalign.evaluation.benchmark.plan import COMIR, DO_NOTHING, EncoderPlan, RegistrarPlan, row_name
@@ -21,9 +21,6 @@ from modalign.io import make_folder, read_json, remove_leftovers, write_json
 from modalign.registration import Judge, Registration, register
 from modalign.representation.encoder import Encoder, Identity
 from modalign.representation.handmade import HANDMADE
-
-if TYPE_CHECKING:
-    from modalign.representation import ComirModel
 
 ROWS = "rows"
 """Folder with the rows of a view as they come, so that an interrupted view and a longer plan keep what is done: a task
@@ -132,20 +129,13 @@ class _Seen:
 
     def judge(self, encoder: EncoderPlan) -> Judge:
         """Who judges results on these representations."""
-        return Judge.of_model(_model(self.models[encoder.name]).calibration) if encoder.kind == COMIR else Judge()
+        return Judge.of_model(cached_model(self.models[encoder.name]).calibration) if encoder.kind == COMIR else Judge()
 
     def _encoders(self, encoder: EncoderPlan) -> tuple[Encoder, Encoder]:
         if encoder.kind == COMIR:
-            return _model(self.models[encoder.name]).encoders()
+            return cached_model(self.models[encoder.name]).encoders()
         same: Encoder = HANDMADE.get(encoder.kind, Identity())
         return same, same
-
-
-@lru_cache(maxsize=4)
-def _model(folder: Path) -> "ComirModel":
-    from modalign.representation import ComirModel
-
-    return ComirModel.load(folder)
 
 
 def _row(seen: _Seen, encoder: EncoderPlan, registrar: RegistrarPlan, verdict: bool) -> dict[str, Any]:
