@@ -3,7 +3,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 CHECKED := src tests benchmarks docs
 # one test process a core, one thread each: twice as fast as threads that fight for the cores
-PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest -n auto --dist worksteal
 
 help:  ## Show these lines
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -22,7 +23,8 @@ check: $(VENV)/.development  ## Everything that must hold before a commit: forma
 	$(PYTEST)
 
 bench: $(VENV)/.development  ## CPU time of the hot paths beside their peers (the studies of docs/results.md are in benchmarks/)
-	$(BIN)/python -m pytest benchmarks -o addopts= --benchmark-only --benchmark-timer=time.process_time
+	$(ONE_THREAD) PYTHONPATH=benchmarks $(BIN)/python -m pytest benchmarks -o addopts= --benchmark-only \
+		--benchmark-timer=cpu_time.seconds --benchmark-columns=median,min,rounds --benchmark-sort=name
 
 docs: $(VENV)/.development  ## Make the figures of the documentation anew and run its examples
 	$(BIN)/python docs/make_figures.py

@@ -88,6 +88,29 @@ def mouse_sections() -> Split:
     return load_pairs(files(range(1, 10))), load_pairs(files(range(10, 13)))
 
 
+def motor_neurons() -> Split:
+    """DAPI (fixed) and TUJ1 (moving) of motor neurons, 256² tiles of one image, split by row of its raster."""
+    root = data_root() / "isl_phase_fluor" / "motor_neurons"
+
+    def files(numbers: range) -> list[PairFiles]:
+        return [PairFiles(f"{n:03d}", root / "dapi" / f"{n:03d}.png", root / "tuj1" / f"{n:03d}.png") for n in numbers]
+
+    return load_pairs(files(range(1, 34))), load_pairs(files(range(34, 45)))
+
+
+def optical_radar() -> Split:
+    """Sentinel-2 RGB (fixed) and Sentinel-1 VV backscatter in dB (moving), 224²: two patches, to test on only."""
+    root = data_root() / "s1_s2_terramesh"
+
+    def pair(name: str) -> Pair:
+        optical, radar = (
+            read_image(path) for path in (root / "s2_rgb" / f"{name}.png", root / "s1_vv_db" / f"{name}.tif")
+        )
+        return Pair(name, optical, radar.with_grid(optical.grid))
+
+    return [], [pair(name) for name in ("001", "002")]
+
+
 def require_data() -> None:
     """Stop with a clear line where the image sets are not there."""
     if not data_root().is_dir():

@@ -5,7 +5,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter, process_time
 
-from datasets import Split, bf_shg, gfp_dna, mouse_sections, phase_fluorescence, rgb_nir
+from datasets import (
+    Split,
+    bf_shg,
+    gfp_dna,
+    motor_neurons,
+    mouse_sections,
+    optical_radar,
+    phase_fluorescence,
+    rgb_nir,
+)
 
 from modalign.data.displacement import DisplacedPair, DisplacementProtocol, displaced_pairs
 from modalign.data.pairs import Pair
@@ -22,7 +31,7 @@ class ImageSet:
         split: Loads the pairs to train on and those to test on.
         width: Side of the displaced patches, pixels.
         specimens: Number of unseen specimens that take part.
-        steps: Training steps of its model.
+        steps: Training steps of its model; 0 where there is nothing to train on.
         draws: Displacements of each unseen pair at ±30° and at ±180°, and at each of the four levels.
     """
 
@@ -36,9 +45,11 @@ class ImageSet:
 SETS: dict[str, ImageSet] = {
     "bf_shg": ImageSet(bf_shg, 300, 6, 800, (2, 1)),
     "rgb_nir": ImageSet(rgb_nir, 160, 6, 400, (1, 1)),
-    "gfp_dna": ImageSet(gfp_dna, 300, 4, 400, (2, 1)),
-    "phase_fluorescence": ImageSet(phase_fluorescence, 160, 2, 400, (3, 1)),
-    "mouse_sections": ImageSet(mouse_sections, 256, 3, 800, (2, 1)),
+    "gfp_dna": ImageSet(gfp_dna, 300, 4, 400, (1, 1)),
+    "phase_fluorescence": ImageSet(phase_fluorescence, 160, 2, 400, (2, 1)),
+    "mouse_sections": ImageSet(mouse_sections, 256, 3, 800, (1, 1)),
+    "motor_neurons": ImageSet(motor_neurons, 160, 4, 400, (1, 1)),
+    "optical_radar": ImageSet(optical_radar, 144, 2, 0, (1, 1)),
 }
 
 

@@ -20,7 +20,7 @@ import pytest
 from scipy import ndimage
 
 from modalign.batch.work import Item, Outcome, perform
-from modalign.cli import benchmark as verb
+from modalign.cli import many
 from modalign.data.displacement import DisplacementProtocol, displaced_pairs
 from modalign.data.pairs import Pair
 from modalign.evaluation import corner_error
@@ -93,7 +93,7 @@ class Refuser:
 def here(monkeypatch: pytest.MonkeyPatch) -> type[Here]:
     """Workers take seconds to start; what they do is the same."""
     monkeypatch.setattr(Here, "interrupted_after", None)
-    monkeypatch.setattr(verb, "Processes", Here)
+    monkeypatch.setattr(many, "Processes", Here)
     return Here
 
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from modalign import __version__
 from modalign.errors import ModalignError, OutputError
-from modalign.io import atomic_path, make_folder, plain, read_json, remove_leftovers, write_json
+from modalign.io import make_folder, plain, read_json, remove_leftovers, write_json, write_text
 from modalign.io.files import one_line
 
 RECORD = "result.json"
@@ -118,8 +118,7 @@ def _emptied(path: Path) -> Path:
 def _unexpected(error: Exception, folder: Path) -> dict[str, Any]:
     if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
         return failure("the memory that a worker may use did not suffice; give it more, or crop the images")
-    with atomic_path(folder / TRACEBACK) as temporary:
-        temporary.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    write_text(folder / TRACEBACK, "".join(traceback.format_exception(error)))
     return failure(f"an unexpected error, see {TRACEBACK}: {type(error).__name__}: {one_line(error)}")
 
 

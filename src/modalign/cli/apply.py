@@ -3,26 +3,34 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import tyro
 
-from modalign.cli.console import parse, warn_unless_trusted
+from modalign.cli.console import parse, progress, warn_unless_trusted
 from modalign.errors import InvalidInputError
 from modalign.geometry import Grid
 from modalign.io import (
+    Compression,
     StoredTransform,
+    open_tiled,
+    read_grid,
     read_image,
     read_labels,
     read_points,
     read_transform,
+    suffix,
     write_image,
     write_labels,
     write_points,
 )
-from modalign.pipeline import Interpolation, warp
+from modalign.warping import InMemory, Interpolation, Source, warp, warp_to_file
+
+LARGE = 1 << 28
+"""Bytes of pixels of the image or of the result (256 MiB) from which on a TIFF is written while it is computed."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,10 @@ class Apply:
     fill: tuple[float, ...] | None = None
     """Value outside the moving image, one for all channels or one a channel; by default white for bright colour
     images and 0 for others."""
+    compression: Compression = "zstd"
+    """How a large result (more than 256 MiB, written as a TIFF of tiles with levels of lower resolution) is compressed;
+    always without loss. zlib is read by more programs and takes more time, none takes more space. Smaller results are
+    always compressed by zlib."""
     points_of: Literal["moving", "fixed"] = "moving"
     """Which image the points belong to: those of moving are brought to fixed, those of fixed to moving."""
 
@@ -81,25 +93,76 @@ def _apply_to_points(command: Apply, stored: StoredTransform) -> None:
 
 def _apply_to_image(command: Apply, stored: StoredTransform) -> None:
     ndim = stored.transform.ndim
-    like, fixed = _result_grids(command, stored)
+    grids = _result_grids(command, stored)
+    reader = open_tiled(command.image, ndim=ndim) if _is_tiff(command.out) else None
+    if reader is None:
+        _apply_in_memory(command, stored, grids)
+        return
+    with reader:
+        countable = not command.labels or (len(reader.channels) == 1 and reader.dtype.kind in "iu")
+        if countable and _is_large(reader, grids[0]):
+            _apply_tile_by_tile(command, stored, reader, grids)
+            return
+    _apply_in_memory(command, stored, grids)
+
+
+def _is_tiff(path: Path) -> bool:
+    return suffix(path).endswith((".tif", ".tiff"))
+
+
+def _is_large(image: Source, result: Grid) -> bool:
+    pixels = max(prod(grid.shape) for grid in (image.grid, result))
+    return pixels * len(image.channels) * image.dtype.itemsize > LARGE
+
+
+def _apply_tile_by_tile(command: Apply, stored: StoredTransform, image: Source, grids: tuple[Grid, Grid]) -> None:
+    like, fixed = grids
+    with progress("apply") as advance:
+        warp_to_file(
+            command.out,
+            image,
+            like,
+            stored.transform,
+            space=(fixed, _in_space_of(image.grid, stored.moving, command.image)),
+            interpolation=command.interpolation,
+            labels=command.labels,
+            fill=_fill(command, len(image.channels)),
+            compression=command.compression,
+            advance=lambda fraction: advance(fraction, ""),
+        )
+
+
+def _apply_in_memory(command: Apply, stored: StoredTransform, grids: tuple[Grid, Grid]) -> None:
+    like, fixed = grids
     if command.labels:
-        labels = read_labels(command.image, ndim=ndim)
+        labels = read_labels(command.image, ndim=fixed.ndim)
         labels = replace(labels, grid=_in_space_of(labels.grid, stored.moving, command.image))
         write_labels(command.out, replace(labels.resampled(fixed, stored.transform), grid=like))
         return
-    moving = read_image(command.image, ndim=ndim)
+    moving = read_image(command.image, ndim=fixed.ndim)
+    if _is_tiff(command.out) and _is_large(InMemory(moving), like):
+        _apply_tile_by_tile(command, stored, InMemory(moving), grids)
+        return
     moving = moving.with_grid(_in_space_of(moving.grid, stored.moving, command.image))
-    fill = command.fill * len(moving.data) if command.fill and len(command.fill) == 1 else command.fill
-    if fill is not None and len(fill) != len(moving.data):
-        raise InvalidInputError(f"--fill needs one value, or one for each of the {len(moving.data)} channels")
+    fill = _fill(command, len(moving.data))
     warped = warp(moving, fixed, stored.transform, interpolation=command.interpolation, fill=fill)
     write_image(command.out, warped.with_grid(like))
+
+
+def _fill(command: Apply, channels: int) -> tuple[float, ...] | None:
+    """One value a channel; ``None`` for the usual one. Labels have 0 outside."""
+    if command.fill is None or command.labels:
+        return None
+    fill = command.fill * channels if len(command.fill) == 1 else command.fill
+    if len(fill) != channels:
+        raise InvalidInputError(f"--fill needs one value, or one for each of the {channels} channels")
+    return fill
 
 
 def _result_grids(command: Apply, stored: StoredTransform) -> tuple[Grid, Grid]:
     """The grid of the result as its file tells it, and in the world of the transform."""
     if command.like is not None:
-        like = read_image(command.like, ndim=stored.transform.ndim).grid
+        like = read_grid(command.like, ndim=stored.transform.ndim)
         return like, _in_space_of(like, stored.fixed, command.like)
     if stored.fixed is None:
         raise InvalidInputError(f"{command.transform} does not tell the size of the fixed image; add --like FIXED")

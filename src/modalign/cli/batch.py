@@ -1,7 +1,6 @@
 """``modalign batch``."""
 
 import shlex
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -12,19 +11,18 @@ from urllib.parse import quote
 
 import tyro
 
-from modalign.batch.cluster import Cluster
 from modalign.batch.files import KINDS, Kind
 from modalign.batch.manifest import read_manifest
 from modalign.batch.pairs import PairTask
-from modalign.batch.processes import Processes
 from modalign.batch.registration import RegistrationJob
-from modalign.batch.run import TASKS, Executor, Rerun, Shard, open_folder, records, run_tasks, sorted_out
-from modalign.batch.work import FAILED, Outcome, seconds_of
-from modalign.cli.console import EXIT_NOT_TRUSTED, parse, print_json, print_table, progress
+from modalign.batch.run import TASKS, Rerun, records
+from modalign.batch.work import FAILED, seconds_of
+from modalign.cli.console import EXIT_NOT_TRUSTED, parse, print_json, print_table
 from modalign.cli.engine_choice import EngineName, with_engine_options
+from modalign.cli.many import Many, do_tasks
 from modalign.errors import BatchError
 from modalign.geometry.grid import Unit
-from modalign.io import atomic_path, write_table
+from modalign.io import write_table, write_text
 from modalign.pipeline import Interpolation
 from modalign.registration import Auto, Method
 from modalign.report import OverviewRow, overview_page
@@ -47,7 +45,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(Many):
     """Register many pairs: a table with a row a pair in, a folder a pair and an overview of all out.
 
     The table is a CSV file with the columns fixed and moving, and if wanted name, model, engine, options (as on the
@@ -58,28 +56,14 @@ class Batch:
 
     manifest: tyro.conf.Positional[Path]
     """The table of pairs; paths in it are relative to its folder."""
-    out: Path = field(kw_only=True)
-    """Folder for the results."""
     model: Path | None = None
     """Model folder; its two sides are used in the order fixed, moving."""
     engine: EngineName = "auto"
     """How to search; every engine has options of its own, see --engine NAME --help."""
     keep: tuple[Kind, ...] = KINDS
     """Files to write for every pair beside result.json."""
-    resume: bool = False
-    """Go on where an earlier run was interrupted; what is done with the same inputs and options is not done again."""
     rerun: Rerun = "nothing"
     """Do the failed and refused pairs again (failed), or also the unsure ones (unsure); goes on like --resume."""
-    workers: int = 1
-    """Processes on this machine."""
-    threads: int = 1
-    """Threads of each process."""
-    max_memory: float | None = None
-    """GiB that each process may use; by default its share of four fifths of the machine."""
-    dask: str | None = None
-    """Address of the scheduler of a Dask cluster that does the work instead."""
-    shard: str = "1/1"
-    """Only every N-th pair beginning with the I-th, as I/N, for array jobs that share the output folder."""
     fixed_pixel_size: tuple[float, ...] | None = None
     """Pixel size of the fixed images where their files have none or a wrong one; one number, or one an axis."""
     moving_pixel_size: tuple[float, ...] | None = None
@@ -92,8 +76,6 @@ class Batch:
     """Write transforms and aligned images even where a result was refused."""
     device: str = "cpu"
     """Where the networks compute."""
-    json: bool = False
-    """Print the numbers as one JSON object."""
     method: Method = field(default_factory=Auto, kw_only=True)
     """The engine with its options."""
 
@@ -102,26 +84,12 @@ def run(arguments: Sequence[str]) -> int:
     """Run the verb; returns the exit status."""
     command = parse(with_engine_options(Batch, arguments), "batch", arguments)
     tasks = _tasks(command)
-    mine = Shard.parse(command.shard).of_tasks(tasks)
-    executor = _executor(command)
     goes_on = command.resume or command.rerun != "nothing"
-    folder = open_folder(command.out, tasks, {"kind": "batch"}, resume=goes_on, mine=mine)
-    with progress("look     ") as advance:
-        known, todo = sorted_out(mine, folder, command.rerun, lambda done: advance(done, "what is done already"))
-    print(f"{len(tasks)} pairs, {len(known)} done before, {len(todo)} to do by {executor}", file=sys.stderr)
-    counts = Counter(outcome.status for outcome in known)
-    with progress("register ") as advance:
-
-        def tell(outcome: Outcome, number: int) -> None:
-            counts[outcome.status] += 1
-            advance(number / len(todo), f"{number} of {len(todo)}: {_counted(counts)}")
-
-        run_tasks(todo, folder, executor, tell)
-    found = records(tasks, folder)
+    ours = do_tasks(command, tasks, {"kind": "batch"}, what="pairs", rerun=command.rerun, goes_on=goes_on)
+    found = records(tasks, command.out / TASKS)
     again = _again(arguments) if any(record["status"] in NOT_TRUSTED for record in found) else None
     _write_tables(command, found, {task.name: task.job for task in tasks}, again)
     _tell(command, found, len(tasks), again)
-    ours = {task.name for task in mine}
     return EXIT_NOT_TRUSTED if any(r["status"] in NOT_TRUSTED for r in found if r["name"] in ours) else 0
 
 
@@ -158,16 +126,6 @@ def _with_options(method: Method, words: list[str]) -> Method:
     )
 
 
-def _executor(command: Batch) -> Executor:
-    if command.dask is not None:
-        return Cluster(command.dask)
-    return Processes(command.workers, command.threads, command.max_memory)
-
-
-def _counted(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{counts[status]} {status}" for status in sorted(counts)) or "none"
-
-
 def _write_tables(
     command: Batch, found: Sequence[Mapping[str, Any]], jobs: Mapping[str, RegistrationJob], again: str | None
 ) -> None:
@@ -175,9 +133,8 @@ def _write_tables(
     write_table(command.out / "results.csv", rows, COLUMNS)
     shown = [_overview(record) for record in found]
     commands = [] if again is None else [("Register only the failed and refused pairs again:", again)]
-    with atomic_path(command.out / "index.html") as temporary:
-        page = overview_page(f"Registrations of {command.manifest.name}", shown, commands)
-        temporary.write_text(page, encoding="utf-8")
+    page = overview_page(f"Registrations of {command.manifest.name}", shown, commands)
+    write_text(command.out / "index.html", page)
 
 
 def _row(record: Mapping[str, Any], job: RegistrationJob, folder: Path) -> dict[str, object]:

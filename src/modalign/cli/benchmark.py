@@ -2,16 +2,15 @@
 
 import sys
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
-from modalign.batch.cluster import Cluster
-from modalign.batch.processes import Processes
-from modalign.batch.run import TASKS, Executor, Shard, open_folder, records, run_tasks, sorted_out
-from modalign.batch.work import FAILED, Outcome, digest_of
-from modalign.cli.console import parse, print_json, progress
+from modalign.batch.run import TASKS, records
+from modalign.batch.work import FAILED, digest_of
+from modalign.cli.console import parse, print_json
+from modalign.cli.many import Many, do_tasks
 from modalign.evaluation.benchmark.outputs import write_outputs
 from modalign.evaluation.benchmark.plan import COMIR, DatasetPlan, Plan, read_plan
 from modalign.evaluation.benchmark.ready import check_ready
@@ -22,7 +21,7 @@ EXIT_INCOMPLETE = 3
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class Benchmark(Many):
     """Measure registration methods: datasets × protocols × encoders × registrars, as a plan in TOML lists them.
 
     Every method sees the same pixels. Writes rows.csv, summary.md with intervals and comparisons, figures, the worst
@@ -31,48 +30,17 @@ class Benchmark:
 
     plan: tyro.conf.Positional[Path]
     """The plan; paths in it are relative to its folder. docs/benchmark.md tells what it may say."""
-    out: Path = field(kw_only=True)
-    """Folder for the results."""
-    resume: bool = False
-    """Go on where an earlier run was interrupted or failed; rows that are done are not made again, also if methods were
-    added."""
-    workers: int = 1
-    """Processes on this machine."""
-    threads: int = 1
-    """Threads of each process."""
-    max_memory: float | None = None
-    """GiB that each process may use; by default its share of four fifths of the machine."""
-    dask: str | None = None
-    """Address of the scheduler of a Dask cluster that does the work instead."""
-    shard: str = "1/1"
-    """Only every N-th view beginning with the I-th, as I/N, for array jobs that share the output folder."""
-    json: bool = False
-    """Print the numbers as one JSON object."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run the verb; returns the exit status."""
     command = parse(Benchmark, "benchmark", arguments)
-    shard = Shard.parse(command.shard)
-    executor: Executor = (
-        Cluster(command.dask) if command.dask else Processes(command.workers, command.threads, command.max_memory)
-    )
     plan = read_plan(command.plan.absolute())  # workers may run in other folders
     tasks = view_tasks(plan)
-    mine = shard.of_tasks(tasks)
     check_ready(plan, tasks)
     about = {"kind": "benchmark", "plan": digest_of([task.name for task in tasks], plan.seed)}
-    folder = open_folder(command.out, tasks, about, resume=command.resume, mine=mine)
-    with progress("look     ") as advance:
-        known, todo = sorted_out(mine, folder, "failed", lambda done: advance(done, "what is done already"))
-    print(f"{len(tasks)} views, {len(known)} done before, {len(todo)} to do by {executor}", file=sys.stderr)
-    with progress("register ") as advance:
-
-        def tell(outcome: Outcome, number: int) -> None:
-            advance(number / len(todo), f"{number} of {len(todo)}: {outcome.name}")
-
-        run_tasks(todo, folder, executor, tell)
-    return _finish(command, plan, tasks, {task.name for task in mine})
+    ours = do_tasks(command, tasks, about, what="views", rerun="failed", goes_on=command.resume)
+    return _finish(command, plan, tasks, ours)
 
 
 def view_tasks(plan: Plan) -> list[ViewTask]:

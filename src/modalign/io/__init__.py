@@ -15,9 +15,12 @@ from modalign.io.files import (
     remove_leftovers,
     staged,
     write_json,
+    write_text,
 )
 from modalign.io.images import (
     describe_image,
+    open_tiled,
+    read_grid,
     read_image,
     read_labels,
     read_mask,
@@ -27,7 +30,9 @@ from modalign.io.images import (
 )
 from modalign.io.names import SUFFIXES, image_files, stem, suffix
 from modalign.io.points import read_points, write_points
+from modalign.io.pyramid import Compression, write_pyramid
 from modalign.io.tables import read_table, write_table
+from modalign.io.tiled import TiledReader
 from modalign.io.transforms import (
     StoredTransform,
     read_transform,
@@ -38,15 +43,19 @@ from modalign.io.transforms import (
 
 __all__ = [
     "SUFFIXES",
+    "Compression",
     "StoredTransform",
+    "TiledReader",
     "atomic_folder",
     "atomic_path",
     "check_replaceable",
     "describe_image",
     "image_files",
     "make_folder",
+    "open_tiled",
     "plain",
     "read_arrays",
+    "read_grid",
     "read_image",
     "read_json",
     "read_labels",
@@ -66,6 +75,8 @@ __all__ = [
     "write_json",
     "write_labels",
     "write_points",
+    "write_pyramid",
     "write_table",
+    "write_text",
     "write_transform",
 ]

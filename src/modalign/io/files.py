@@ -150,9 +150,17 @@ def write_json(path: str | Path, value: Any) -> None:
     Raises:
         OutputError: The file cannot be written.
     """
-    text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write text as UTF-8, all of it or nothing.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
     with atomic_path(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
 
 
 def plain(value: Any) -> Any:

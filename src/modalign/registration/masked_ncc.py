@@ -10,6 +10,7 @@ here the sums over the channels are added before the division, and neither sum o
 """
 
 import math
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -61,11 +62,34 @@ def stacked(data: Float[Array, "channels *spatial"], mask: Float[Array, "*spatia
 
 def ncc(fixed: Stack, moving: Stack) -> tuple[float, float]:
     """Correlation of two standardised stacks that lie on each other, and the number of pixels in their overlap."""
-    rows_f, rows_m = fixed.reshape(len(fixed), -1), moving.reshape(len(moving), -1)
-    against_mask, mask_against = rows_f @ rows_m[-1], rows_m @ rows_f[-1]
+    return _rows_ncc(fixed.reshape(len(fixed), -1), moving.reshape(len(moving), -1))
+
+
+def shifted_ncc(fixed: Stack, moving: Stack) -> list[tuple[tuple[int, ...], float, float]]:
+    """:func:`ncc` at all shifts of up to one pixel: offset of ``moving``, correlation and overlap, no shift first.
+
+    Args:
+        fixed: Stack, ``(rows, *n)``.
+        moving: Stack with a margin of one pixel to all sides, ``(rows, *(n + 2))``.
+    """
+    # in a frame of zeros a shift is an offset in memory, and pixels that wrap around meet zeros: no copies
+    framed = np.pad(fixed, [(0, 0), *[(1, 1)] * (fixed.ndim - 1)]).reshape(len(fixed), -1)
+    strides = np.array([math.prod(moving.shape[axis + 1 :]) for axis in range(1, moving.ndim)])
+    rows, reach = moving.reshape(len(moving), -1), int(strides.sum())
+    inner = framed[:, reach:-reach]
+    found = []
+    for offset in product((0, -1, 1), repeat=len(strides)):
+        start = reach + int(strides @ offset)
+        found.append((offset, *_rows_ncc(inner, rows[:, start : start + inner.shape[1]])))
+    return found
+
+
+def _rows_ncc(fixed: Float[Array, "rows n"], moving: Float[Array, "rows n"]) -> tuple[float, float]:
+    against_mask, mask_against = fixed @ moving[-1], moving @ fixed[-1]
     count = against_mask[-1]
     scale, offset = _normalisation(against_mask[:-2], mask_against[:-2], against_mask[-2], mask_against[-2], count)
-    return float(np.vdot(rows_f[:-2], rows_m[:-2]) * scale - offset), float(count)
+    products = sum(np.dot(f, m) for f, m in zip(fixed[:-2], moving[:-2], strict=True))
+    return float(products * scale - offset), float(count)
 
 
 def _normalisation(fixed: Array, moving: Array, squares_f: Any, squares_m: Any, count: Any) -> tuple[Any, Any]:
@@ -173,10 +197,13 @@ class Correlator:
         """
         share = np.arange(self._coarsening, dtype=np.float32) / np.float32(self._coarsening)
         for axis in range(coarse.ndim):
-            lines = np.moveaxis(coarse, axis, -1)
-            here, there = lines[..., None], np.roll(lines, -1, axis=-1)[..., None]
-            fine = (here + (there - here) * share).reshape(*lines.shape[:-1], -1)
-            coarse = np.moveaxis(fine, -1, axis)
+            step = np.roll(coarse, -1, axis) - coarse
+            fine = np.empty((*coarse.shape[: axis + 1], self._coarsening, *coarse.shape[axis + 1 :]), np.float32)
+            for k, part in enumerate(share):
+                window = (slice(None),) * (axis + 1) + (k,)
+                np.multiply(step, part, out=fine[window])
+                fine[window] += coarse
+            coarse = fine.reshape(*coarse.shape[:axis], -1, *coarse.shape[axis + 1 :])
         return coarse
 
 

@@ -1,7 +1,7 @@
 """How to improve the place of a moving image before a fixed one: by trial in steps, then continuously."""
 
 from dataclasses import dataclass, replace
-from itertools import combinations, product
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
@@ -10,7 +10,7 @@ from scipy import linalg, ndimage
 
 from modalign.geometry import Affine, Grid, Linear, Rigid, Similarity
 from modalign.image import Image
-from modalign.registration.masked_ncc import Stack, ncc, rank, stacked
+from modalign.registration.masked_ncc import Stack, ncc, rank, shifted_ncc, stacked
 from modalign.registration.poses import Candidate, Level, Pose, linear_scale, warped
 from modalign.registration.search import COARSE_SIDE, level_spacings
 from modalign.registration.workspace import comparable
@@ -53,25 +53,34 @@ def climbed(level: Level, pose: Pose, min_overlap: float, scaled: bool = False) 
 
     Only steps to poses that overlap by ``min_overlap`` are taken.
     """
-    best = pose
+    best, tried = pose, set[tuple[object, ...]]()
     turn, growth = level.degrees_a_pixel, level.turn_a_pixel
     changes = [(0.0, 1.0), (-turn, 1.0), (turn, 1.0)] + [(0.0, 1 - growth), (0.0, 1 + growth)] * scaled
     for _ in range(CLIMBS):
         start = best
         starts = [replace(start, degrees=start.degrees + d, scale=start.scale * s) for d, s in changes]
-        best = max((_best_shift(level, trial, min_overlap) for trial in starts), key=lambda trial: trial.rank)
-        if (best.degrees, best.shift, best.scale) == (start.degrees, start.shift, start.scale):
+        fresh = {_key(trial): trial for trial in starts if _key(trial) not in tried}
+        known = [start] if tried else []  # the score that a pose comes with is that of another level
+        best = max([*known, *(_best_shift(level, trial, min_overlap) for trial in fresh.values())], key=_rank)
+        tried |= fresh.keys()
+        if _key(best) == _key(start):
             break
     return best
 
 
+def _rank(pose: Pose) -> float:
+    return pose.rank
+
+
+def _key(pose: Pose) -> tuple[object, ...]:
+    """What tells poses of one climb apart, whichever way they were come to."""
+    return round(pose.degrees, 9), round(pose.scale, 9), pose.shift
+
+
 def _best_shift(level: Level, pose: Pose, min_overlap: float) -> Pose:
     """The best of a pose and its neighbours one pixel away."""
-    stack = level.warped(pose, margin=1)
     best, still = replace(pose, score=-2.0, overlap=1.0), (0,) * level.fixed_grid.ndim
-    for offset in product((0, -1, 1), repeat=len(still)):
-        window = tuple(slice(1 + o, 1 + o + n) for o, n in zip(offset, level.fixed_grid.shape, strict=True))
-        score, count = ncc(level.fixed, stack[(slice(None), *window)])
+    for offset, score, count in shifted_ncc(level.fixed, level.warped(pose, margin=1)):
         overlap = count / level.area
         if rank(score, overlap) > best.rank and (overlap >= min_overlap or offset == still):
             moved = level.moved(pose, np.array(offset, dtype=float)) if offset != still else pose

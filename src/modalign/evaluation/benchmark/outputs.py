@@ -28,7 +28,7 @@ from modalign.evaluation.benchmark.views import View
 from modalign.evaluation.statistics import success_curve
 from modalign.geometry import Affine
 from modalign.image import Image
-from modalign.io import atomic_path, make_folder, plain, write_image, write_json, write_table
+from modalign.io import atomic_path, make_folder, plain, write_image, write_json, write_table, write_text
 from modalign.pipeline import warp
 from modalign.registration import Registration
 from modalign.report import (
@@ -76,10 +76,10 @@ def write_outputs(plan: Plan, tasks: Sequence[ViewTask], records: Sequence[Mappi
     inputs = {path: digest for record in records for path, digest in record.get("inputs", {}).items()}
     write_json(out / "provenance.json", plain({**about, "plan": _told_plan(plan), "inputs": inputs}))
     text = markdown(lines, compare(rows, reference), plan.success, about)
-    _write(found.summary, text)
+    write_text(found.summary, text)
     _write_figures(plan, rows, make_folder(out / "figures"))
     pages = _write_worst(plan, tasks, rows, reference, make_folder(out / "worst"))
-    _write(found.index, _index(plan, records, reference, pages))
+    write_text(found.index, _index(plan, records, reference, pages))
     return found
 
 
@@ -119,11 +119,6 @@ def _flat(row: Row) -> dict[str, object]:
 def _displacement(row: Row) -> dict[str, object]:
     keys = ("dataset", "protocol", "specimen", "pair", "draw", "width", "error", "error_pixels", "truth")
     return {key: "" if row.get(key) is None else row[key] for key in keys}
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def _write_figures(plan: Plan, rows: Sequence[Row], folder: Path) -> None:
@@ -168,7 +163,9 @@ def _write_worst(
             plan_of_view = views[_key(row)]
             view = plan_of_view.load()
             name = f"{plan_of_view.name}.html"
-            _write(folder / name, report_page(_content(view, row, plan_of_view.case.fixed, plan_of_view.case.moving)))
+            write_text(
+                folder / name, report_page(_content(view, row, plan_of_view.case.fixed, plan_of_view.case.moving))
+            )
             pages[_key(row)] = f"{folder.name}/{quote(name)}"
             label = f"{row['pair']}, {row['draw']}, {row['protocol']}: " + (
                 "no result" if row.get("error") is None else f"{row['error']:.1%}"
