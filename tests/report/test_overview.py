@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,12 @@ def names(page: str) -> list[str]:
 def test_worst_come_first_whatever_the_order() -> None:
     assert names(overview_page("All", ROWS)) == WORST_FIRST
     assert names(overview_page("All", ROWS[::-1])) == WORST_FIRST
+
+
+def test_known_errors_decide_before_the_verdict() -> None:
+    errors = {"good": 0.3, "lost": 0.01, "fair": float("inf")}
+    rows = [replace(row, error=errors.get(row.name, 0.0)) for row in ROWS]
+    assert names(overview_page("All", rows))[:3] == ["fair", "good", "lost"]
 
 
 def test_names_reasons_and_commands_are_text() -> None:

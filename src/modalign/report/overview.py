@@ -23,6 +23,7 @@ class OverviewRow:
         details: More to show, by title, such as an error against a known truth; the same titles in all rows.
         page: Address of the page of this pair, relative to this one; empty where there is none.
         picture: Address of an overlay, likewise.
+        error: Error against a known truth, in any unit; rows with larger ones are listed first.
     """
 
     name: str
@@ -32,6 +33,7 @@ class OverviewRow:
     details: tuple[tuple[str, str], ...] = ()
     page: str = ""
     picture: str = ""
+    error: float = 0.0
 
 
 def overview_page(title: str, rows: Sequence[OverviewRow], commands: Sequence[tuple[str, str]] = ()) -> str:
@@ -44,7 +46,7 @@ def overview_page(title: str, rows: Sequence[OverviewRow], commands: Sequence[tu
     """
     counts = Counter(row.status for row in rows)
     statuses = sorted(counts, key=lambda status: ORDER.get(status, -1))
-    listed = sorted(rows, key=lambda row: (ORDER.get(row.status, -1), row.confidence or 0.0, row.name))
+    listed = sorted(rows, key=lambda row: (-row.error, ORDER.get(row.status, -1), row.confidence or 0.0, row.name))
     titles = list(dict.fromkeys(title for row in rows for title, _ in row.details))
     return (
         environment()

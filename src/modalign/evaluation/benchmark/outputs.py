@@ -1,5 +1,6 @@
 """The files of a benchmark: tables, figures, the montage of the worst cases, and pages."""
 
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -222,7 +223,8 @@ def _index(
     for record in records:
         if "rows" not in record:
             details = ("protocol", ""), ("error", "none"), ("right", "no")
-            listed.append(OverviewRow(record["name"], record["status"], None, record["reasons"][0], details))
+            reason = record["reasons"][0]
+            listed.append(OverviewRow(record["name"], record["status"], None, reason, details, error=math.inf))
         listed += [
             _listed(plan, row, pages.get(_key(row), "")) for row in record.get("rows", ()) if row["method"] == reference
         ]
@@ -236,4 +238,4 @@ def _listed(plan: Plan, row: Row, page: str) -> OverviewRow:
         ("right", "yes" if error_of(row) <= plan.success else "no"),
     )
     name, reason = f"{row['dataset']} {row['pair']}, {row['draw']}", row["reasons"][0] if row.get("reasons") else ""
-    return OverviewRow(name, row["status"], row.get("confidence"), reason, details, page)
+    return OverviewRow(name, row["status"], row.get("confidence"), reason, details, page, error=error_of(row))
