@@ -116,7 +116,15 @@ def cluster(out: Path) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
     scheduler = ["scheduler", "--host", address, "--no-dashboard"]
-    worker = ["worker", address, "--nthreads", "1", "--no-dashboard", "--local-directory", str(out.parent / "scratch_of_dask")]
+    worker = [
+        "worker",
+        address,
+        "--nthreads",
+        "1",
+        "--no-dashboard",
+        "--local-directory",
+        str(out.parent / "scratch_of_dask"),
+    ]
     with log(out) as file:
         parts = [
             subprocess.Popen(

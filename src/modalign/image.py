@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer, Shaped
 
 from modalign.errors import InvalidInputError
-from modalign.geometry import Grid, Transform, resample, resample_labels
+from modalign.geometry import Grid, Transform, covered, resample, resample_labels
 from modalign.geometry.grid import Unit
 
 Array = np.ndarray
@@ -97,7 +97,10 @@ class Image:
         See :func:`modalign.geometry.resample`.
         """
         data = resample(self.data, self.grid, fixed, fixed_to_moving, order=order, fill=fill)
-        mask = resample_labels(self.valid, self.grid, fixed, fixed_to_moving, fill=False)
+        if self.mask is None:
+            mask = covered(self.grid, fixed, fixed_to_moving)
+        else:
+            mask = resample_labels(self.mask, self.grid, fixed, fixed_to_moving, fill=False)
         return Image(data, fixed, self.channels, None if mask.all() else mask)
 
     def cropped(self, start: tuple[int, ...], shape: tuple[int, ...]) -> "Image":

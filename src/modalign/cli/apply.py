@@ -53,7 +53,7 @@ class Apply:
     fill: tuple[float, ...] | None = None
     """Value outside the moving image, one for all channels or one a channel; by default white for bright colour
     images and 0 for others."""
-    compression: Compression = "zstd"
+    compression: Compression = "zlib"
     """How a large result (more than 256 MiB, written as a TIFF of tiles with levels of lower resolution) is compressed;
     always without loss. zlib is read by more programs and takes more time, none takes more space. Smaller results are
     always compressed by zlib."""

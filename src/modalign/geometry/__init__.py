@@ -4,7 +4,7 @@ from modalign.geometry.fits import fit_affine, fit_rigid, fit_similarity
 from modalign.geometry.grid import Grid
 from modalign.geometry.groups import GroupElement, axis_rotations
 from modalign.geometry.measures import corner_error
-from modalign.geometry.resampling import resample, resample_labels
+from modalign.geometry.resampling import covered, resample, resample_labels
 from modalign.geometry.transforms import (
     Affine,
     Chain,
@@ -29,6 +29,7 @@ __all__ = [
     "as_rows",
     "axis_rotations",
     "corner_error",
+    "covered",
     "fit_affine",
     "fit_rigid",
     "fit_similarity",

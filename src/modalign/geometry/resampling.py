@@ -1,18 +1,17 @@
 """Sampling an array on another grid through a transform: one interpolation, block by block."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
-from scipy import ndimage
 
 from modalign.errors import InvalidInputError
 from modalign.geometry.grid import Grid
+from modalign.geometry.sampling import IndexMap, Room, coverage, sample, spline_coefficients, whole
 from modalign.geometry.transforms import Transform
 
 Array = np.ndarray
-BLOCK_POINTS = 1 << 18
+BLOCK_POINTS = 1 << 16
 """Output points handled at a time: bounds the memory for coordinates to a few megabytes, whatever the image size."""
 
 
@@ -45,19 +44,18 @@ def resample(
     if data.dtype == bool:
         raise InvalidInputError("interpolating a mask is not defined; use resample_labels")
     if order > 1 and not np.all(np.isfinite(data)):
-        raise InvalidInputError("cubic interpolation would spread the values that are not finite (NaN); use linear")
-    outside = np.broadcast_to(_as_fill(fill, data.dtype), (len(data),))
-    result = np.empty((len(data), *fixed.shape), dtype=data.dtype)
-    result[:] = outside.reshape(-1, *(1,) * fixed.ndim)
-    coefficients = [_spline(channel, order) for channel in data]
-    limits = [_limits(channel) for channel in data]
-    for block, indices in _blocks(moving, fixed, fixed_to_moving):
-        inside = _inside(indices, moving.shape)
-        points = indices[inside].T
-        for channel, values in enumerate(coefficients):
-            sampled = ndimage.map_coordinates(values, points, np.float64, order, _mode(order), prefilter=False)
-            result[channel, block][inside] = _as_dtype(np.clip(sampled, *limits[channel]), data.dtype)
+        raise InvalidInputError(NOT_FINITE)
+    result = filled(fill, data.dtype, (len(data), *fixed.shape))
+    values = np.stack([spline_coefficients(channel) for channel in data]) if order > 1 else data
+    limits = [(channel.min(), channel.max()) for channel in data] if order > 1 else ()
+    where, room = IndexMap(moving, fixed, fixed_to_moving), Room()
+    for block in where.parts(whole(fixed.shape), BLOCK_POINTS):
+        out = result[(slice(None), *block)]
+        sample(lambda window: values[(slice(None), *window)], where, block, order, out, room=room, limits=limits)
     return result
+
+
+NOT_FINITE = "cubic interpolation would spread the values that are not finite (NaN); use linear"
 
 
 def resample_labels(
@@ -69,47 +67,44 @@ def resample_labels(
     """
     _check(labels[None], moving, fixed, fixed_to_moving)
     result = np.full(fixed.shape, fill, dtype=labels.dtype)
-    for block, indices in _blocks(moving, fixed, fixed_to_moving):
-        inside = _inside(indices, moving.shape)
-        nearest = np.floor(indices[inside] + 0.5).astype(np.intp)
-        result[block][inside] = labels[tuple(np.minimum(nearest, np.array(moving.shape) - 1).T)]
+    where, room = IndexMap(moving, fixed, fixed_to_moving), Room()
+    for block in where.parts(whole(fixed.shape), BLOCK_POINTS):
+        sample(lambda window: labels[window][None], where, block, 0, result[block][None], room=room)
     return result
+
+
+def covered(moving: Grid, fixed: Grid, fixed_to_moving: Transform) -> Bool[Array, "*fixed_spatial"]:
+    """Which pixels of the fixed grid :func:`resample` finds inside the moving image."""
+    return coverage(IndexMap(moving, fixed, fixed_to_moving), BLOCK_POINTS)
 
 
 def _check(data: Array, moving: Grid, fixed: Grid, fixed_to_moving: Transform) -> None:
     if data.shape[1:] != moving.shape:
         raise InvalidInputError(f"data of shape {data.shape[1:]} does not lie on a grid of shape {moving.shape}")
+    check_dimensions(moving, fixed, fixed_to_moving)
+
+
+def check_dimensions(moving: Grid, fixed: Grid, fixed_to_moving: Transform) -> None:
+    """Make sure that both grids and the transform have the same number of dimensions.
+
+    Raises:
+        InvalidInputError: They have not.
+    """
     if not moving.ndim == fixed.ndim == fixed_to_moving.ndim:
         raise InvalidInputError(
             f"cannot resample a {moving.ndim}D image on a {fixed.ndim}D grid with a {fixed_to_moving.ndim}D transform"
         )
 
 
-def _blocks(moving: Grid, fixed: Grid, fixed_to_moving: Transform) -> Iterator[tuple[slice, Array]]:
-    """Slices along the first axis of ``fixed`` with the moving indices of their points, ``(*block, ndim)``."""
-    rows = max(1, BLOCK_POINTS // int(np.prod(fixed.shape[1:])))
-    for start in range(0, fixed.shape[0], rows):
-        block = slice(start, min(start + rows, fixed.shape[0]))
-        axes = [np.arange(block.start, block.stop), *(np.arange(n) for n in fixed.shape[1:])]
-        indices = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).astype(float)
-        yield block, moving.world_to_index(fixed_to_moving.map_points(fixed.index_to_world(indices)))
+def filled(fill: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Shaped[Array, "channels *spatial"]:
+    """An array that holds the fill of each channel.
 
-
-def _inside(indices: Array, shape: tuple[int, ...]) -> Bool[Array, "*block"]:
-    tolerance = 1e-9  # points on the border must not fall out through rounding
-    return np.asarray(np.all((indices >= -0.5 - tolerance) & (indices < np.array(shape) - 0.5 + tolerance), axis=-1))
-
-
-def _spline(channel: Array, order: int) -> Array:
-    if order <= 1:
-        return channel
-    return np.asarray(ndimage.spline_filter(channel.astype(np.float64), order, mode=_mode(order)))
-
-
-def _limits(channel: Array) -> tuple[Any, Any]:
-    """Range of the finite values, which interpolation must not leave."""
-    finite = channel if np.issubdtype(channel.dtype, np.integer) else channel[np.isfinite(channel)]
-    return (finite.min(), finite.max()) if finite.size else (-np.inf, np.inf)
+    Raises:
+        InvalidInputError: The type cannot hold the fill.
+    """
+    result = np.empty(shape, dtype=dtype)
+    result[:] = np.broadcast_to(_as_fill(fill, dtype), shape[:1]).reshape(-1, *(1,) * (len(shape) - 1))
+    return result
 
 
 def _as_fill(fill: Any, dtype: np.dtype[Any]) -> Array:
@@ -120,11 +115,3 @@ def _as_fill(fill: Any, dtype: np.dtype[Any]) -> Array:
         if not np.all((wanted >= low) & (wanted <= high)):
             raise InvalidInputError(f"{dtype} pixels cannot be filled with {fill}; their values lie in {low} to {high}")
     return wanted.astype(dtype)
-
-
-def _mode(order: int) -> str:
-    return "nearest" if order <= 1 else "mirror"  # the boundary under which the B-spline coefficients are exact
-
-
-def _as_dtype(values: Array, dtype: np.dtype[Any]) -> Array:
-    return (np.rint(values) if np.issubdtype(dtype, np.integer) else values).astype(dtype)

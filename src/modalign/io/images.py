@@ -1,6 +1,6 @@
 """Reading and writing images of any known format."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from modalign.errors import InvalidInputError, UnreadableFileError, UnsupportedF
 from modalign.geometry import Grid
 from modalign.geometry.grid import Unit
 from modalign.image import Image, Labels
-from modalign.io import medical, numpy_file, raster, tiff, tiff_writing
+from modalign.io import medical, numpy_file, raster, tiff, tiff_writing, tiled
 from modalign.io.decoded import Decoded
 from modalign.io.files import require_file
 from modalign.io.names import SUFFIXES, suffix
@@ -65,7 +65,33 @@ def read_image(path: str | Path, *, ndim: int | None = None) -> Image:
         UnreadableFileError: The file is missing, empty, truncated, or not what its name says.
         UnsupportedFormatError: An unknown format, a time series, complex pixels, or another number of axes than asked.
     """
-    return _image(*_decode(Path(path), ndim))
+    return _image(_decode(Path(path), ndim))
+
+
+def open_tiled(path: str | Path, *, ndim: int | None = None) -> tiled.TiledReader | None:
+    """Open an image of which windows can be read without reading all of it; ``None`` where that cannot be.
+
+    It can for TIFF and OME-TIFF, in tiles or strips, compressed or not, of one page or many, whose samples are integers
+    or floating-point numbers of 8 to 64 bits in gray, RGB or YCbCr. It cannot for other formats, palettes, white as
+    zero, 1 bit, turned pictures, and images whose pages are in several files: use :func:`read_image` for these. Grid,
+    channels and pixels are those of :func:`read_image`, and so are arguments and errors.
+    """
+    path = Path(path)
+    if _by_content(require_file(path), _by_suffix(path)).read is not tiff.read_tiff:
+        return None
+    try:
+        return tiled.open_reader(path, lambda decoded: _checked(path, decoded, ndim))
+    except InvalidInputError as error:
+        raise _senseless(path, error) from error
+
+
+def read_grid(path: str | Path, *, ndim: int | None = None) -> Grid:
+    """The grid of an image; of a TIFF without reading its pixels. Arguments and errors as :func:`read_image`."""
+    reader = open_tiled(path, ndim=ndim)
+    if reader is None:
+        return read_image(path, ndim=ndim).grid
+    with reader:
+        return reader.grid
 
 
 def write_image(path: str | Path, image: Image) -> None:
@@ -173,37 +199,64 @@ def describe_image(path: str | Path, *, ndim: int | None = None) -> dict[str, An
     ``range`` is the smallest and largest finite value (``None`` where there is none), ``not_finite`` the number of
     pixels that are not. Arguments and errors as :func:`read_image`.
     """
-    form, decoded = _decode(Path(path), ndim)
-    image = _image(form, decoded)
-    finite = np.isfinite(image.data)
-    values = image.data if finite.all() else image.data[finite]
+    path = Path(path)
+    reader = open_tiled(path, ndim=ndim)
+    if reader is None:
+        decoded = _decode(path, ndim)
+        return {**_facts(path, _image(decoded), decoded.data.dtype, decoded), **_extremes([decoded.data])}
+    with reader:
+        blocks = tiled.blocks_of(reader.grid.shape)
+        return {**_facts(path, reader, reader.dtype, reader), **_extremes(map(reader.read, blocks))}
+
+
+def _facts(
+    path: Path, image: Image | tiled.TiledReader, dtype: np.dtype[Any], found: Decoded | tiled.TiledReader
+) -> dict[str, Any]:
     return {
         "path": str(path),
-        "format": form.name,
+        "format": _by_content(path, _by_suffix(path)).name,
         "shape": list(image.grid.shape),
-        "dtype": image.data.dtype.name,
+        "dtype": dtype.name,
         "channels": list(image.channels),
         "spacing": list(image.grid.spacing),
         "unit": image.grid.unit,
         "origin": list(image.grid.origin),
         "direction": [list(row) for row in image.grid.direction],
-        "pixel_size_from": decoded.pixel_size_from,
-        "range": [values.min().item(), values.max().item()] if values.size else None,
-        "not_finite": int(finite.size - np.count_nonzero(finite)),
+        "pixel_size_from": found.pixel_size_from,
     }
 
 
-def _decode(path: Path, ndim: int | None) -> tuple[Format, Decoded]:
+def _extremes(parts: Iterable[Array]) -> dict[str, Any]:
+    """The range of the finite values, and how many are not."""
+    lowest, highest, not_finite = [], [], 0
+    for values in parts:
+        finite = np.isfinite(values)
+        not_finite += int(finite.size - np.count_nonzero(finite))
+        values = values if finite.all() else values[finite]
+        if values.size:
+            lowest.append(values.min())
+            highest.append(values.max())
+    return {"range": [min(lowest).item(), max(highest).item()] if lowest else None, "not_finite": not_finite}
+
+
+def _decode(path: Path, ndim: int | None) -> Decoded:
     form = _by_content(require_file(path), _by_suffix(path))
     try:
-        decoded = form.read(path, ndim)
-        _check_sizes(decoded.grid.spacing)
-        return form, _with_ndim(path, _with_plain_type(path, decoded), ndim)
+        return _checked(path, _with_plain_type(path, form.read(path, ndim)), ndim)
     except InvalidInputError as error:  # such as a pixel size of zero, found by Grid
-        raise UnreadableFileError(path, f"has a header that makes no sense: {error}") from error
+        raise _senseless(path, error) from error
 
 
-def _image(_: Format, decoded: Decoded) -> Image:
+def _checked(path: Path, decoded: Decoded, ndim: int | None) -> Decoded:
+    _check_sizes(decoded.grid.spacing)
+    return _with_ndim(path, decoded, ndim)
+
+
+def _senseless(path: Path, error: InvalidInputError) -> UnreadableFileError:
+    return UnreadableFileError(path, f"has a header that makes no sense: {error}")
+
+
+def _image(decoded: Decoded) -> Image:
     return Image(decoded.data, decoded.grid, decoded.channels)
 
 

@@ -6,7 +6,7 @@ pages, a stack along z. Time series and files with several images are refused, b
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -34,36 +34,59 @@ def read_tiff(path: Path, ndim: int | None = None) -> Decoded:  # noqa: ARG001 -
     """
     import tifffile
 
+    with damage_as_unreadable(path), tifffile.TiffFile(path) as tiff:
+        return _decode(path, tiff)
+
+
+@contextmanager
+def damage_as_unreadable(path: Path, *, quiet: bool = True) -> Iterator[None]:
+    """Turn whatever tifffile and its decoders raise or report into one error about the file.
+
+    Args:
+        path: The file.
+        quiet: Drop what C libraries write to standard error; takes longer than to copy a tile that is not compressed.
+
+    Raises:
+        UnreadableFileError: Something was wrong.
+    """
     with _errors_logged() as complaints:
         try:
-            with quiet_stderr(), tifffile.TiffFile(path) as tiff:
-                decoded = _decode(path, tiff)
+            with quiet_stderr() if quiet else nullcontext():
+                yield
         except FileError:
             raise
         except Exception as error:  # decoders of some thirty compressions raise what they like on damaged data
             raise UnreadableFileError(path, f"is a damaged or incomplete TIFF ({one_line(error)})") from error
     if complaints:
         raise UnreadableFileError(path, f"is a damaged or incomplete TIFF ({complaints[0]})")
-    return decoded
 
 
 def _decode(path: Path, tiff: Any) -> Decoded:
-    series = _only_series(path, tiff)
+    series = only_series(path, tiff)
     if any(page is None for page in series.pages):
         raise UnreadableFileError(path, "names pixels that are in another file or missing")
     colour = series.keyframe.photometric.name
     if colour not in _PLAIN_COLOURS:
         raise UnsupportedFormatError(path, f"has {colour} colours; save it in gray or RGB")
     data, axes = _expanded(series.asarray(), series.axes, series.keyframe)
-    data = _channels_first(path, data, axes)
+    data = channels_first(path, data, axes)
     orientation = series.keyframe.tags.valueof("Orientation", default=1)
-    data = upright(data, int(orientation))
+    return named(tiff, upright(data, int(orientation)), "S" in axes)
+
+
+def named(tiff: Any, data: Array, colours: bool) -> Decoded:
+    """Pixels ``(channels, *spatial)`` with the grid and the channel names of the file; colours have their own names."""
     grid, origin = find_grid(tiff, data.shape[1:])
-    names = NAMES.get(len(data), ()) if "S" in axes else channel_names(tiff)
+    names = NAMES.get(len(data), ()) if colours else channel_names(tiff)
     return Decoded(data, grid, names if len(names) == len(data) else (), origin)
 
 
-def _only_series(path: Path, tiff: Any) -> Any:
+def only_series(path: Path, tiff: Any) -> Any:
+    """The image in a file.
+
+    Raises:
+        UnsupportedFormatError: There are several.
+    """
     first, *others = tiff.series
     extra = [s for s in others if not s.keyframe.is_reduced]
     if extra:
@@ -84,8 +107,12 @@ def _expanded(data: Array, axes: str, page: Any) -> tuple[Array, str]:
     return data, axes
 
 
-def _channels_first(path: Path, data: Array, axes: str) -> Array:
-    """An array with named axes as ``(channels, *spatial)``."""
+def channels_first(path: Path, data: Array, axes: str) -> Array:
+    """An array with named axes as ``(channels, *spatial)``.
+
+    Raises:
+        UnsupportedFormatError: It has other axes.
+    """
     keep = [i for i, (axis, n) in enumerate(zip(axes, data.shape, strict=True)) if n > 1 or axis in "ZYX"]
     data = data.reshape([data.shape[i] for i in keep])
     axes = "".join(axes[i] for i in keep)

@@ -1,9 +1,11 @@
 """Writing TIFF and OME-TIFF, compressed without loss."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from modalign.io.names import suffix
 
 OME_TYPES = frozenset({"int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64"})
 """Pixel types of the OME data model (schema 2016-06) that images can have."""
-_BIG = 2**32 - 2**26
+BIG = 2**32 - 2**26
 """Bytes from which on the 64 bit variant of TIFF is needed, with room for metadata."""
 _OME_UNITS = {"nanometer": "nm", "micrometer": "µm", "millimeter": "mm", "meter": "m", "pixel": "pixel"}
 
@@ -32,25 +34,53 @@ def write_tiff(path: Path, image: Image) -> None:
     """
     import tifffile
 
+    data, ome, notes, colours = plan(path, image)
+    with atomic_path(path) as temporary, failure_as_output_error(path):
+        tifffile.imwrite(
+            temporary,
+            data,
+            ome=ome,
+            bigtiff=data.nbytes > BIG,
+            compression="zlib",
+            metadata=notes,
+            **colours,
+            **resolution(image.grid),
+        )
+
+
+@contextmanager
+def failure_as_output_error(path: Path) -> Iterator[None]:
+    """Turn what tifffile raises into an error about the file.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        raise OutputError(path, f"cannot be written as TIFF ({error})") from error
+
+
+class Plan(NamedTuple):
+    """How an image is stored: the array in file order, whether as OME, metadata, and how its colours are understood."""
+
+    data: np.ndarray
+    ome: bool
+    notes: dict[str, Any]
+    colours: dict[str, Any]
+
+
+def plan(path: Path, image: Image) -> Plan:
+    """How :func:`write_tiff` stores an image.
+
+    Raises:
+        UnsupportedFormatError: OME-TIFF does not hold such pixels.
+    """
     ome = suffix(path).startswith(".ome")
     if ome and image.data.dtype.name not in OME_TYPES:
         raise UnsupportedFormatError(path, f"OME-TIFF holds no {image.data.dtype} pixels; write .tif")
     data, axes, colours = _laid_out(image)
-    notes = _ome_notes(image, axes) if ome else _plain_notes(image, axes)
-    with atomic_path(path) as temporary:
-        try:
-            tifffile.imwrite(
-                temporary,
-                data,
-                ome=ome,
-                bigtiff=data.nbytes > _BIG,
-                compression="zlib",
-                metadata=notes,
-                **colours,
-                **_resolution(image),
-            )
-        except (ValueError, RuntimeError) as error:
-            raise OutputError(path, f"cannot be written as TIFF ({error})") from error
+    return Plan(data, ome, _ome_notes(image, axes) if ome else _plain_notes(image, axes), colours)
 
 
 def _laid_out(image: Image) -> tuple[np.ndarray, str, dict[str, Any]]:
@@ -106,9 +136,9 @@ def _without_sizes(notes: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in notes.items() if not key.startswith("PhysicalSize")}
 
 
-def _resolution(image: Image) -> dict[str, Any]:
-    """Pixels per centimetre along x and y; nothing where the pixel size is unknown."""
-    if image.grid.unit == "pixel":
+def resolution(grid: Grid, factor: int = 1) -> dict[str, Any]:
+    """Pixels per centimetre along x and y, ``factor`` times larger ones; nothing where the pixel size is unknown."""
+    if grid.unit == "pixel":
         return {}
-    per_y, per_x = (0.01 / (METERS[image.grid.unit] * spacing) for spacing in image.grid.spacing[-2:])
+    per_y, per_x = (0.01 / (factor * METERS[grid.unit] * spacing) for spacing in grid.spacing[-2:])
     return {"resolution": (per_x, per_y), "resolutionunit": "CENTIMETER"}
