@@ -119,7 +119,7 @@ def test_many_mistakes_come_at_once_but_not_all(tmp_path: Path) -> None:
 def test_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "pairs.csv"
     path.write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe")
-    with pytest.raises(ModalignError, match=r"pairs.csv: is not a table in CSV"):
+    with pytest.raises(ModalignError, match=r"pairs.csv: is not a table in CSV of UTF-8 text; save it"):
         read_manifest(path, DEFAULT, _with_options)
     with pytest.raises(ModalignError, match="no such file"):
         read_manifest(tmp_path / "none.csv", DEFAULT, _with_options)

@@ -83,6 +83,7 @@ def test_bad_pairs_are_told_and_the_others_registered(run: Run, images: Path, tm
         assert {"report.html", "aligned.tif", "overlay.png", "timing.json"} <= {p.name for p in folder.iterdir()}
     page = (out / "index.html").read_text(encoding="utf-8")
     assert 'href="pairs/good%200%20%231%25/report.html"' in page
+    assert "1 failed: " in ran.out
     again = ran.out.partition("again: ")[2].strip()
     assert again.replace("'", "&#39;") in page
 
@@ -117,6 +118,13 @@ def test_shards_together_are_the_whole_and_changes_are_done_anew(run: Run, image
     assert [row["name"] for row in table(tmp_path / "parts").values()] == [f"good {i} #1%" for i in range(3)]
     again = run("batch", manifest, "--out", tmp_path / "whole", *QUICK, "--resume")
     assert "3 done before, 0 to do" in again.err
+    lost = tmp_path / "whole" / "pairs" / "good 0 #1%" / "transform.json"
+    lost.unlink()
+    again = run("batch", manifest, "--out", tmp_path / "whole", *QUICK, "--resume")
+    assert "2 done before, 1 to do" in again.err
+    assert lost.is_file()
+    fewer = run("batch", write_manifest(images, *GOOD[1:]), "--out", tmp_path / "whole", *QUICK, "--resume")
+    assert "1 folders in" in fewer.out
     shutil.copy(images / "f0.png", images / "f1.png")
     changed = write_manifest(images, *(f"{row},--min-overlap 0.5" if "2" in row else f"{row}," for row in GOOD))
     changed.write_text(changed.read_text().replace("name,fixed,moving", "name,fixed,moving,options"))
@@ -151,7 +159,9 @@ def test_interrupted_run_leaves_one_line_and_is_resumed(run: Run, images: Path, 
     for moment in ("pairs, 0 done before, 3 to do", "register "):  # while workers start, and with work under way
         status, err = interrupted(command, lambda line, moment=moment: moment in line)
         assert status == 130
-        assert err.splitlines()[-1] == "modalign: interrupted"
+        kept, last = err.splitlines()[-2:]
+        assert "of 3 pairs were done and are kept: add --resume to go on" in kept
+        assert last == "modalign: interrupted"
         assert "Traceback" not in err
     assert 0 < len(records(tmp_path / "out")) < 3
     assert run("batch", *command).status == 0
@@ -177,6 +187,10 @@ def complaint(ran: Ran) -> str:
         (("a,x.png,y.png", "b,x.png,y.png"), "name,fixed,moving", (), ("not one of the 2 pairs exists", "x.png")),
         ((f"a,{'x' * 5000},b",), "name,fixed,moving", (), ("not one of the 1 pairs exists",)),
         (GOOD, "name,fixed,moving", ("--shard", "4/3"), ("a shard is I/N", "4/3")),
+        (GOOD, "name,fixed,moving", ("--shard", "²/3"), ("a shard is I/N", "²/3")),
+        (GOOD, "name,fixed,moving", ("--model", "nowhere"), ("the model of 'good 2 #1%'", "nowhere")),
+        (GOOD, "name,fixed,moving", ("--device", "cuda"), ("--device cuda needs --model",)),
+        (GOOD, "name,fixed,moving", ("--moving-pixel-size", 0), ("moving_pixel_size is more than 0", "not 0")),
         (GOOD, "name,fixed,moving", ("--workers", 0), ("at least 1",)),
         (GOOD, "name,fixed,moving", ("--max-memory", 0.1), ("1.5 GiB",)),
         (GOOD, "name,fixed,moving", ("--dask", "nonsense"), ("no Dask scheduler answers at nonsense",)),

@@ -74,8 +74,9 @@ def test_mistakes_are_one_line_and_say_what_would_have_worked(run, publisher: Pu
         (("data", "get", "zurich", "--to", tmp_path), f"there are {', '.join(ENTRIES)}"),
         (("data", "get", NAME, "--to", taken), "is a file"),
         (("data", "get", "bf-shg", "--to", tmp_path), "answers 404"),
+        (("data", "get", NAME, "--to", tmp_path, "--server", "here"), "begins with http:// or https://, not 'here'"),
     ):
-        ran = run(*arguments, *options)
+        ran = run(*arguments[:3], *options, *arguments[3:])
         assert ran.status == 2
         complaint = ran.err.strip().splitlines()[-1]
         assert complaint.startswith("modalign: ")

@@ -159,7 +159,7 @@ WRONG = {
     ),
     "comir without model": (
         MINIMAL + '[[encoders]]\nname = "a"\nkind = "comir"\n',
-        "a model belongs to the kind comir",
+        "the encoder 'a' is of kind comir and needs a model folder",
     ),
     "two datasets": (DATASET + MINIMAL, "two datasets are called 'tissue'"),
     "two registrars": (MINIMAL + "[[registrars]]\n" + TWICE, "two registrars are called 'fft-search'"),
@@ -172,14 +172,30 @@ WRONG = {
     "reference": (MINIMAL + '[benchmark]\nreference = "sift"\n', "no row is called 'sift'; there are originals / fft"),
     "width missing": (
         MINIMAL.replace("width = 48", ""),
-        "is displaced and needs a width of at least 16 pixels, not None",
+        "is displaced and needs a width of at least 16 pixels",
     ),
     "width too small": (MINIMAL.replace("48", "8"), "needs a width of at least 16 pixels, not 8"),
     "name of a folder": (MINIMAL.replace("tissue", "a/b"), "the dataset name 'a/b' is no name for a folder"),
-    "nothing combined": (MINIMAL + 'encoders = ["comir"]\n', "'tissue' has no protocol, encoder or registrar"),
+    "registrar of no encoder": (
+        MINIMAL + 'encoders = ["originals", "comir"]\n',
+        "registrar 'fft-search': encoders: nothing is called 'comir'; there are originals",
+    ),
+    "registrar of no dataset": (
+        MINIMAL + 'datasets = ["tis*", "typo*"]\n',
+        "registrar 'fft-search': datasets: nothing is called 'typo*'; there are tissue",
+    ),
+    "encoder of no dataset": (
+        MINIMAL + '[[encoders]]\nname = "a"\ndatasets = ["typo"]\n',
+        "encoder 'a': datasets: nothing is called 'typo'; there are tissue",
+    ),
+    "no patterns": (MINIMAL + "encoders = []\n", "encoders: an empty list matches nothing; there are originals"),
+    "nothing combined": (
+        MINIMAL + 'datasets = ["b"]\n' + DATASET.replace("tissue", "b"),
+        "the dataset 'tissue' has no protocol, encoder or registrar",
+    ),
     "no protocol": (
         MINIMAL.replace("comir", 'comir"\ndatasets = ["other"]\n#'),
-        "'tissue' has no protocol, encoder or",
+        "protocol ±30°: datasets: nothing is called 'other'; there are tissue",
     ),
     "no pairs": ('[[datasets]]\nname = "x"\n' + PROTOCOL + REGISTRAR, "dataset 'x' has no pairs"),
     "no name": (MINIMAL.replace('name = "fft-search"', 'engine = "fft-search"'), "registrar '' has no name"),
@@ -202,7 +218,9 @@ WRONG = {
     "rotation": (PROTOCOL + "max_rotation_degrees = 200\n" + DATASET + REGISTRAR, "0° to 180°"),
     "rotation nan": (PROTOCOL + "max_rotation_degrees = nan\n" + DATASET + REGISTRAR, "is a finite number, not nan"),
     "seed": (MINIMAL + "[benchmark]\nseed = 1.5\n", "benchmark: seed is a whole number, not 1.5"),
-    "success": (MINIMAL + "[benchmark]\nsuccess = 2\n", "success is a fraction of the width between 0 and 1"),
+    "success": (MINIMAL + "[benchmark]\nsuccess = 2\n", "success is a fraction of the width between 0 and 1, not 2"),
+    "negative seed": (MINIMAL + "[benchmark]\nseed = -5\n", "seed is not negative, but -5 is"),
+    "negative worst": (MINIMAL + "[benchmark]\nworst = -2\n", "worst is not negative, but -2 is"),
     "verdict": (MINIMAL + '[benchmark]\nverdict = "yes"\n', "verdict is true or false, not 'yes'"),
     "folder": (MINIMAL + '[benchmark]\nfolder = "/"\n', "benchmark has no folder; known are seed, success, ref"),
     "options as text": (MINIMAL + 'options = "a"\n', "options is a table, not 'a'"),
@@ -233,7 +251,8 @@ def test_what_is_wrong_with_a_plan_is_said_in_one_line(folder: Path, text: str, 
 
 def test_the_documented_plan_says_everything_that_a_plan_may_say(tmp_path: Path) -> None:
     page = Path(__file__).resolve().parents[2] / "docs" / "benchmark.md"
-    (text,) = re.findall(r"```toml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    short, text = re.findall(r"```toml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert [r.name for r in plan(tmp_path, short).registrars] == ["fft-search", "simpleitk-mi"]
     made, told = plan(tmp_path, text), tomllib.loads(text)
     for part, kinds in (
         ("datasets", [DatasetPlan]),
@@ -270,7 +289,7 @@ def test_one_method_may_have_other_draws_on_every_set(folder: Path) -> None:
 def test_no_pair_is_called_as_the_plan_says(folder: Path) -> None:
     table(folder, "a1,f0.png,m0.png", "a2,f1.png,m1.png")
     made = plan(folder, DATASET + 'only = ["b*", "c"]\n' + PROTOCOL + REGISTRAR)
-    with pytest.raises(BatchError, match=r"no pair of 'tissue' is called b\* or c; there are a1, a2"):
+    with pytest.raises(BatchError, match=r"dataset 'tissue': only: nothing is called 'b\*'; there are a1, a2"):
         made.cases(made.datasets[0])
 
 

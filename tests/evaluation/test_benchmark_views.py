@@ -311,6 +311,28 @@ def test_natural_misalignment_with_landmarks(case: CaseFiles, tmp_path: Path) ->
     assert refused["error"] is None
 
 
+def test_landmarks_that_do_not_belong_together(case: CaseFiles, tmp_path: Path) -> None:
+    for name, shape in (("six", (6, 2)), ("three", (3, 2)), ("space", (6, 3))):
+        write_points(tmp_path / f"{name}.csv", Points(np.ones(shape), "micrometer"))
+    for names, said in (
+        (("six", "three"), "must hold the same points: 6 points in 2D and 3 points in 2D"),
+        (("space", "space"), "holds points in 3D; the images are 2D"),
+    ):
+        fixed, moving = (tmp_path / f"{name}.csv" for name in names)
+        named = replace(case, fixed_landmarks=fixed, moving_landmarks=moving)
+        with pytest.raises(BatchError, match=said):
+            view_plan(named, Natural(), width=None).load()
+
+
+def test_a_label_map_that_does_not_fit_its_image(labelled: CaseFiles, tmp_path: Path) -> None:
+    half = tmp_path / "half.png"
+    write_labels(half, Labels(np.zeros((55, 120), dtype=np.uint8), Grid((55, 120))))
+    with pytest.raises(
+        BatchError, match=r"half.png: a label map of 55 × 120 pixels does not fit an image of 110 × 120"
+    ):
+        view_plan(replace(labelled, moving_labels=half), Comir(20.0)).load()
+
+
 def test_natural_misalignment_of_which_nothing_is_known(case: CaseFiles) -> None:
     with pytest.raises(BatchError, match=r"nothing is known of the truth of 'specimen 7': name a truth or landmarks"):
         view_plan(case, Natural()).load()

@@ -91,6 +91,8 @@ def test_the_contract_of_the_json(ndim):
         ),
         ({"fixed": {"size": [3, 4]}}, "'shape' is missing"),
         ({"fixed": 5}, "makes no sense"),
+        ({"unit": "meter"}, "contradicts itself: 'unit' is meter, its grid in"),
+        ({"moving_unit": "meter"}, "contradicts itself: 'moving_unit' is meter, its grid in"),
     ],
 )
 def test_json_that_contradicts_itself_is_refused(tmp_path, change, message):

@@ -135,7 +135,7 @@ def _choice(column: str, text: str) -> str:
 def _check_name(name: str, lines: Mapping[str, int]) -> None:
     if name.casefold() in lines:
         raise BatchError(
-            f"the pair {name!r} is already on line {lines[name.casefold()]}; add a column 'name' to tell them"
+            f"the pair {name!r} is already on line {lines[name.casefold()]}; name them apart in a column 'name'"
         )
     if FORBIDDEN & set(name) or name[0] == "." or name[-1] == "." or not name.isprintable():
         raise BatchError(f"{name[:40]!r} cannot be the name of a folder; use letters, digits, '-' and '_'")

@@ -1,5 +1,6 @@
 """One registration from files to files: what ``modalign register`` does once, and ``modalign batch`` many times."""
 
+import math
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import lru_cache
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modalign.batch.files import Finished, sha256
+from modalign.errors import InvalidInputError
 from modalign.geometry.grid import Unit
 from modalign.image import Image
 from modalign.io import read_mask, read_with_pixel_size
@@ -48,6 +50,13 @@ class RegistrationJob:
     """Where the networks compute."""
     method: Method = field(default_factory=Auto, kw_only=True)
     """The engine with its options."""
+
+    def __post_init__(self) -> None:
+        for role in ("fixed", "moving"):
+            sizes = getattr(self, f"{role}_pixel_size") or ()
+            if not all(0 < size < math.inf for size in sizes):
+                told = " ".join(f"{size:g}" for size in sizes)
+                raise InvalidInputError(f"{role}_pixel_size is more than 0 and finite, not {told}")
 
     def run(self, tell: Callable[[str], None] = lambda _: None) -> Finished:
         """Read, register and judge.

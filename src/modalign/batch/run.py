@@ -46,7 +46,7 @@ class Shard:
     def parse(cls, text: str) -> "Shard":
         """The shard of a text such as ``2/4``."""
         number, slash, of = text.partition("/")
-        if not (slash and number.strip().isdigit() and of.strip().isdigit()):
+        if not (slash and number.strip().isdecimal() and of.strip().isdecimal()):
             raise InvalidInputError(f"a shard is I/N, such as 2/4, not {text!r}")
         return cls(int(number), int(of))
 

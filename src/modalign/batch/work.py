@@ -137,9 +137,11 @@ def finish(item: Item, out: Path, record: Mapping[str, Any], **timing: float) ->
 
 
 def done(item: Item, out: Path) -> Outcome | None:
-    """The outcome of a task that was done before with the same inputs and configuration."""
+    """The outcome of a task that was done before with the same inputs and configuration, and whose files are there."""
     record = record_of(out / item.name)
     if record is None or record.get("digest") != item.digest:
+        return None
+    if not all((out / item.name / name).is_file() for name in record.get("files", {}).values()):
         return None
     return Outcome(item.name, record, seconds_of(out / item.name))
 

@@ -2,7 +2,7 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields
 from os.path import exists
 from pathlib import Path
@@ -14,13 +14,13 @@ import tyro
 from modalign.batch.files import KINDS, Kind
 from modalign.batch.manifest import read_manifest
 from modalign.batch.pairs import PairTask
-from modalign.batch.registration import RegistrationJob
+from modalign.batch.registration import RegistrationJob, cached_model
 from modalign.batch.run import TASKS, Rerun, records
 from modalign.batch.work import FAILED, seconds_of
 from modalign.cli.console import EXIT_NOT_TRUSTED, parse, print_json, print_table
 from modalign.cli.engine_choice import EngineName, with_engine_options
 from modalign.cli.many import Many, do_tasks
-from modalign.errors import BatchError
+from modalign.errors import BatchError, InvalidInputError, ModalignError
 from modalign.geometry.grid import Unit
 from modalign.io import write_table, write_text
 from modalign.pipeline import Interpolation
@@ -28,6 +28,8 @@ from modalign.registration import Auto, Method
 from modalign.report import OverviewRow, overview_page
 
 NOT_TRUSTED = (FAILED, "refused")
+REASONS = 3
+"""Commonest reasons of failures that are told at the end."""
 COLUMNS = (
     "name",
     "status",
@@ -84,12 +86,13 @@ def run(arguments: Sequence[str]) -> int:
     """Run the verb; returns the exit status."""
     command = parse(with_engine_options(Batch, arguments), "batch", arguments)
     tasks = _tasks(command)
+    _check_models(command, tasks)
     goes_on = command.resume or command.rerun != "nothing"
     ours = do_tasks(command, tasks, {"kind": "batch"}, what="pairs", rerun=command.rerun, goes_on=goes_on)
     found = records(tasks, command.out / TASKS)
     again = _again(arguments) if any(record["status"] in NOT_TRUSTED for record in found) else None
     _write_tables(command, found, {task.name: task.job for task in tasks}, again)
-    _tell(command, found, len(tasks), again)
+    _tell(command, found, {task.name for task in tasks}, again)
     return EXIT_NOT_TRUSTED if any(r["status"] in NOT_TRUSTED for r in found if r["name"] in ours) else 0
 
 
@@ -106,6 +109,20 @@ def _tasks(command: Batch) -> list[PairTask]:
             "paths are relative to the folder of the manifest"
         )
     return [PairTask(name, job, command.keep) for name, job in jobs.items()]
+
+
+def _check_models(command: Batch, tasks: Sequence[PairTask]) -> None:
+    """Refuse models that cannot be used, on which every pair would fail one by one."""
+    models = {task.job.model: task.name for task in tasks if task.job.model is not None}
+    if not models and command.device != "cpu":
+        raise InvalidInputError(f"--device {command.device} needs --model: without a model no network computes")
+    for folder, name in models.items():
+        try:
+            model = cached_model(folder)
+            if command.dask is None:
+                model.encoders(device=command.device)
+        except ModalignError as error:
+            raise BatchError(f"the model of {name!r}: {error}") from error
 
 
 def _with_options(method: Method, words: list[str]) -> Method:
@@ -173,7 +190,8 @@ def _again(arguments: Sequence[str]) -> str:
     return shlex.join(["modalign", "batch", *kept, "--rerun", "failed"])
 
 
-def _tell(command: Batch, found: Sequence[Mapping[str, Any]], total: int, again: str | None) -> None:
+def _tell(command: Batch, found: Sequence[Mapping[str, Any]], listed: Set[str], again: str | None) -> None:
+    total = len(listed)
     counts = Counter(str(record["status"]) for record in found)
     numbers = {"pairs": total, **{status: counts[status] for status in sorted(counts)}}
     paths = {"table": str(command.out / "results.csv"), "overview": str(command.out / "index.html")}
@@ -182,8 +200,14 @@ def _tell(command: Batch, found: Sequence[Mapping[str, Any]], total: int, again:
         return
     if counts:
         print_table([{"verdict": status, "pairs": number} for status, number in sorted(counts.items())])
+    failures = Counter(record["reasons"][0] for record in found if record["status"] == FAILED)
+    for reason, number in failures.most_common(REASONS):
+        print(f"{number} failed: {reason}")
     if len(found) < total:
         print(f"{total - len(found)} of {total} pairs are not done yet")
+    left = {path.name for path in (command.out / TASKS).iterdir()} - listed
+    if left:
+        print(f"{len(left)} folders in {command.out / TASKS} are of pairs that the manifest no longer lists")
     for name, path in paths.items():
         print(f"  {name:<10}{path}")
     if again is not None:

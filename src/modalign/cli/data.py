@@ -78,6 +78,10 @@ def _get(command: Get) -> None:
     entry = ENTRIES.get(command.name)
     if entry is None:
         raise InvalidInputError(f"there is no set {command.name!r}; there are {', '.join(ENTRIES)}")
+    if command.to.exists() and not command.to.is_dir():
+        raise InvalidInputError(f"{command.to} is a file; --to names a folder")
+    if not command.server.startswith(("http://", "https://")):
+        raise InvalidInputError(f"--server is an address that begins with http:// or https://, not {command.server!r}")
     offered = offer(entry, command.server)
     _show(entry, offered)
     if not command.accept_licence:

@@ -3,6 +3,7 @@
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,18 +64,26 @@ def do_tasks(
     executor = command.executor
     mine = Shard.parse(command.shard).of_tasks(tasks)
     folder = open_folder(command.out, tasks, about, resume=goes_on, mine=mine)
-    with progress("look     ") as advance:
+    with progress("look     ") if goes_on else nullcontext(_silent) as advance:
         known, todo = sorted_out(mine, folder, rerun, lambda done: advance(done, "what is done already"))
     print(f"{len(tasks)} {what}, {len(known)} done before, {len(todo)} to do by {executor}", file=sys.stderr)
-    counts = Counter(outcome.status for outcome in known)
-    with progress("register ") as advance:
+    counts = Counter[str]()
+    try:
+        with progress("register ") as advance:
 
-        def tell(outcome: Outcome, number: int) -> None:
-            counts[outcome.status] += 1
-            advance(number / len(todo), f"{number} of {len(todo)}: {_counted(counts)}")
+            def tell(outcome: Outcome, number: int) -> None:
+                counts[outcome.status] += 1
+                advance(number / len(todo), f"{number} of {len(todo)}: {_counted(counts)}")
 
-        run_tasks(todo, folder, executor, tell)
+            run_tasks(todo, folder, executor, tell)
+    except KeyboardInterrupt:
+        print(f"{counts.total()} of {len(todo)} {what} were done and are kept: add --resume to go on", file=sys.stderr)
+        raise
     return {task.name for task in mine}
+
+
+def _silent(_fraction: float, _text: str) -> None:
+    """No progress: there is nothing to look at in a new folder."""
 
 
 def _counted(counts: Mapping[str, int]) -> str:

@@ -50,7 +50,9 @@ def parse_table(path: str | Path) -> Table:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
         header = _checked_header(path, next(reader, []))
         rows = [(reader.line_num, _row(path, reader.line_num, header, values)) for values in reader if any(values)]
-    except (UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise UnreadableFileError(path, "is not a table in CSV of UTF-8 text; save it as 'CSV UTF-8'") from error
+    except csv.Error as error:
         raise UnreadableFileError(path, f"is not a table in CSV ({one_line(error)})") from error
     return Table(header, tuple(rows))
 

@@ -129,6 +129,7 @@ def transform_from_dict(stored: Any) -> StoredTransform:
     try:
         transform = _transform(stored)
         fixed, moving = (_grid(stored.get(key), transform.ndim) for key in ("fixed", "moving"))
+        _check_units(stored, fixed, moving)
         return StoredTransform(transform, fixed, moving, dict(stored.get("info") or {}))
     except KeyError as error:
         raise InvalidInputError(f"the transform is incomplete: {error} is missing") from error
@@ -177,6 +178,14 @@ def _check_version(stored: Mapping[str, Any]) -> None:
     for key, value in (("direction", "fixed_to_moving"), ("convention", "pixel_center")):
         if stored.get(key) != value:
             raise InvalidInputError(f"the transform needs {key!r} to be {value!r}, not {stored.get(key)!r}")
+
+
+def _check_units(stored: Mapping[str, Any], fixed: Grid | None, moving: Grid | None) -> None:
+    for key, grid in (("unit", fixed), ("moving_unit", moving)):
+        if grid is not None and stored.get(key, grid.unit) != grid.unit:
+            raise InvalidInputError(
+                f"the transform contradicts itself: {key!r} is {stored[key]}, its grid in {grid.unit}"
+            )
 
 
 def _grid(stored: Mapping[str, Any] | None, ndim: int) -> Grid | None:

@@ -20,6 +20,8 @@ Part = TypeVar("Part")
 IDENTITY, COMIR = "identity", "comir"
 ENCODER_KINDS = (IDENTITY, *HANDMADE, COMIR)
 DO_NOTHING = "do nothing"
+SHOWN = 8
+"""Names listed in a message."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,10 @@ class EncoderPlan:
             raise BatchError(
                 f"the encoder {self.name!r} is of kind {self.kind}: name another kind, or call it otherwise"
             )
-        if (self.model is not None) != (self.kind == COMIR):
-            raise BatchError(f"the encoder {self.name!r}: a model belongs to the kind comir, and to no other")
+        if self.model is None and self.kind == COMIR:
+            raise BatchError(f"the encoder {self.name!r} is of kind comir and needs a model folder: add model = …")
+        if self.model is not None and self.kind != COMIR:
+            raise BatchError(f"the encoder {self.name!r}: a model belongs to the kind comir, not to {self.kind}")
 
 
 @dataclass(frozen=True)
@@ -119,12 +123,8 @@ class Plan:
     def cases(self, dataset: DatasetPlan) -> list[CaseFiles]:
         """The pairs of a set that take part."""
         cases = read_cases(self.folder / dataset.pairs)
-        chosen = [case for case in cases if matches(case.name, dataset.only)]
-        if not chosen:
-            names = ", ".join(case.name for case in cases[:8])
-            wanted = " or ".join(dataset.only) or "nothing"
-            raise BatchError(f"no pair of {dataset.name!r} is called {wanted}; there are {names} …")
-        return chosen
+        check_patterns(f"dataset {dataset.name!r}: only", dataset.only, [case.name for case in cases])
+        return [case for case in cases if matches(case.name, dataset.only)]
 
     def protocols_of(self, dataset: str) -> list[Protocol]:
         """How the pairs of a set are misaligned."""
@@ -144,6 +144,19 @@ class Plan:
 def matches(name: str, patterns: Sequence[str]) -> bool:
     """Whether a name is one of some names or patterns such as ``core_*``."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def check_patterns(what: str, patterns: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse a pattern that means nothing: most often it is a name with a slip of the pen.
+
+    Raises:
+        BatchError: There is no pattern, or one matches none of the names.
+    """
+    idle = [pattern for pattern in patterns if not any(matches(name, [pattern]) for name in names)]
+    if idle or not patterns:
+        more = ", …" if len(names) > SHOWN else ""
+        wrong = f"nothing is called {idle[0]!r}" if idle else "an empty list matches nothing"
+        raise BatchError(f"{what}: {wrong}; there are {', '.join(names[:SHOWN])}{more}")
 
 
 def read_plan(path: Path) -> Plan:
@@ -221,13 +234,30 @@ def _check(plan: Plan) -> None:
             raise BatchError(f"two {what} are called {twice[0]!r}")
     for registrar in plan.registrars:
         registrar.method  # noqa: B018 - its errors are those of the plan
+    _check_patterns(plan)
     for dataset in plan.datasets:
         _check_dataset(plan, dataset)
     rows = [row_name(e, r) for dataset in plan.datasets for e, r in plan.combinations(dataset.name)]
     if plan.reference and plan.reference not in rows:
         raise BatchError(f"no row is called {plan.reference!r}; there are {', '.join(dict.fromkeys(rows))}")
-    if not 0 < plan.success < 1 or plan.seed < 0 or plan.worst < 0:
-        raise BatchError("success is a fraction of the width between 0 and 1; seed and worst are not negative")
+    if not 0 < plan.success < 1:
+        raise BatchError(f"success is a fraction of the width between 0 and 1, not {plan.success:g}")
+    for key, value in (("seed", plan.seed), ("worst", plan.worst)):
+        if value < 0:
+            raise BatchError(f"{key} is not negative, but {value} is")
+
+
+def _check_patterns(plan: Plan) -> None:
+    datasets, encoders = ([part.name for part in parts] for parts in (plan.datasets, plan.encoders))
+    users: list[tuple[str, Protocol | EncoderPlan | RegistrarPlan]] = [
+        *((f"protocol {protocol.name}", protocol) for protocol in plan.protocols),
+        *((f"encoder {encoder.name!r}", encoder) for encoder in plan.encoders),
+        *((f"registrar {registrar.name!r}", registrar) for registrar in plan.registrars),
+    ]
+    for what, part in users:
+        check_patterns(f"{what}: datasets", part.datasets, datasets)
+        if isinstance(part, RegistrarPlan):
+            check_patterns(f"{what}: encoders", part.encoders, encoders)
 
 
 def _check_dataset(plan: Plan, dataset: DatasetPlan) -> None:

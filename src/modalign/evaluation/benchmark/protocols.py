@@ -120,7 +120,8 @@ PROTOCOLS: dict[str, type[Protocol]] = {kind.kind: kind for kind in (Comir, Mult
 def check_width(width: int | None, dataset: str) -> int:
     """The width of the patches, where displacements need one."""
     if width is None or width < 16:
-        raise BatchError(f"the dataset {dataset!r} is displaced and needs a width of at least 16 pixels, not {width}")
+        told = "" if width is None else f", not {width}"
+        raise BatchError(f"the dataset {dataset!r} is displaced and needs a width of at least 16 pixels{told}")
     return width
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from modalign.errors import BatchError, ModalignError
 from modalign.evaluation.benchmark.plan import COMIR, Plan
 from modalign.evaluation.benchmark.task import ViewTask
-from modalign.evaluation.benchmark.views import View
+from modalign.evaluation.benchmark.views import View, read_landmarks
 from modalign.evaluation.peers import Peer
 
 TRIED = 8
@@ -20,8 +20,8 @@ def check_ready(plan: Plan, tasks: Sequence[ViewTask]) -> None:
     One view of every set and protocol is made. Where the first pairs alone are bad, their views fail, and no others.
 
     Raises:
-        BatchError: A tool is not installed, a model is missing or made for other images, or no pair of a set can be
-            displaced as the plan wants.
+        BatchError: A tool is not installed, a model is missing or made for other images, no pair of a set can be
+            displaced as the plan wants, or landmarks do not belong together.
     """
     for registrar in plan.registrars:
         method = registrar.method
@@ -33,7 +33,10 @@ def check_ready(plan: Plan, tasks: Sequence[ViewTask]) -> None:
     for dataset in plan.datasets:
         for protocol in plan.protocols_of(dataset.name):
             mine = [t for t in tasks if (t.view.dataset, t.view.label) == (dataset.name, protocol.labels[-1])]
-            _check_methods(mine[0], _first_view(mine))
+            view = _first_view(mine)
+            _check_methods(mine[0], view)
+            for task in mine:
+                read_landmarks(task.view.case, view.fixed.grid, view.moving.grid)
 
 
 def _first_view(tasks: Sequence[ViewTask]) -> View:

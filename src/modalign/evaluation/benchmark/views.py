@@ -135,13 +135,34 @@ def _images(case: CaseFiles) -> tuple[Image, Image]:
 
 def _natural(case: CaseFiles, fixed: Image, moving: Image) -> View:
     truth = None if case.truth is None else _truth(case.truth, fixed, moving)
-    points = (case.fixed_landmarks, case.moving_landmarks)
-    landmarks = None
-    if points[0] is not None and points[1] is not None:
-        landmarks = read_points(points[0], unit=fixed.grid.unit), read_points(points[1], unit=moving.grid.unit)
+    landmarks = read_landmarks(case, fixed.grid, moving.grid)
     if truth is None and landmarks is None:
         raise BatchError(f"nothing is known of the truth of {case.name!r}: name a truth or landmarks in its row")
     return View(fixed, moving, truth, landmarks, _labels(case, fixed, fixed.grid, moving, identity(fixed.ndim)))
+
+
+def read_landmarks(case: CaseFiles, fixed: Grid, moving: Grid) -> tuple[Points, Points] | None:
+    """The landmarks of a pair, if it has any, in the units of its images.
+
+    Raises:
+        BatchError: They are not the same number of points in both images, or not of the dimensions of the images.
+        UnreadableFileError: A table cannot be read.
+    """
+    if case.fixed_landmarks is None or case.moving_landmarks is None:
+        return None
+    both = tuple(
+        read_points(path, unit=grid.unit)
+        for path, grid in ((case.fixed_landmarks, fixed), (case.moving_landmarks, moving))
+    )
+    shapes = [points.coordinates.shape for points in both]
+    if shapes[0] != shapes[1]:
+        raise BatchError(
+            f"{case.fixed_landmarks} and {case.moving_landmarks} must hold the same points: "
+            + " and ".join(f"{number} points in {ndim}D" for number, ndim in shapes)
+        )
+    if shapes[0][1] != fixed.ndim:
+        raise BatchError(f"{case.fixed_landmarks} holds points in {shapes[0][1]}D; the images are {fixed.ndim}D")
+    return both[0], both[1]
 
 
 def _truth(path: Path, fixed: Image, moving: Image) -> Transform:
@@ -158,8 +179,15 @@ def _labels(case: CaseFiles, fixed: Image, shown: Grid, moving: Image, moving_to
     """The label maps; one as large as its image lies where the image lies, whatever its file says of pixel sizes."""
     if case.fixed_labels is None or case.moving_labels is None:
         return None
-    here, there = (
-        Labels(labels.data, image.grid) if labels.grid.shape == image.grid.shape else labels
-        for labels, image in ((read_labels(case.fixed_labels), fixed), (read_labels(case.moving_labels), moving))
-    )
+    here, there = _fitted(case.fixed_labels, fixed), _fitted(case.moving_labels, moving)
     return LabelMaps(here.resampled(shown, identity(fixed.ndim)), there, moving_to_labels)
+
+
+def _fitted(path: Path, image: Image) -> Labels:
+    labels = read_labels(path)
+    if labels.grid.shape == image.grid.shape:
+        return Labels(labels.data, image.grid)
+    if labels.grid.unit == image.grid.unit != "pixel":
+        return labels  # a map of its own resolution that knows where it lies
+    sizes = [" × ".join(map(str, grid.shape)) for grid in (labels.grid, image.grid)]
+    raise BatchError(f"{path}: a label map of {sizes[0]} pixels does not fit an image of {sizes[1]}")
