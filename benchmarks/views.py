@@ -45,9 +45,9 @@ class ImageSet:
 SETS: dict[str, ImageSet] = {
     "bf_shg": ImageSet(bf_shg, 300, 6, 800, (2, 1)),
     "rgb_nir": ImageSet(rgb_nir, 160, 6, 400, (1, 1)),
-    "gfp_dna": ImageSet(gfp_dna, 300, 4, 400, (1, 1)),
-    "phase_fluorescence": ImageSet(phase_fluorescence, 160, 2, 400, (2, 1)),
-    "mouse_sections": ImageSet(mouse_sections, 256, 3, 800, (1, 1)),
+    "gfp_dna": ImageSet(gfp_dna, 300, 4, 400, (2, 1)),
+    "phase_fluorescence": ImageSet(phase_fluorescence, 160, 2, 400, (3, 1)),
+    "mouse_sections": ImageSet(mouse_sections, 256, 3, 800, (2, 1)),
     "motor_neurons": ImageSet(motor_neurons, 160, 4, 400, (1, 1)),
     "optical_radar": ImageSet(optical_radar, 144, 2, 0, (1, 1)),
 }
