@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -39,9 +39,9 @@ class Study:
     """Folder for the pairs and the results."""
     pairs: int = 1000
     """Number of pairs."""
-    runs: tuple[str, ...] = ("1 worker", "2 workers", "dask", "killed")
+    runs: tuple[str, ...] = ("1 worker", "2 workers", "local cluster", "scheduler and workers", "killed")
     """Which of the runs."""
-    seconds_between_kills: float = 40.0
+    seconds_between_kills: float = 12.0
     """How long the run that is killed may work each time."""
 
 
@@ -51,18 +51,19 @@ def main() -> None:
     manifest = study.out / "pairs.csv"
     if not manifest.is_file():
         make_pairs(study.out, study.pairs)
-    ways: dict[str, Callable[[Path], None]] = {
+    ways: dict[str, Callable[[Path], float]] = {
         "1 worker": lambda out: batch(manifest, out, "--workers", "1"),
         "2 workers": lambda out: batch(manifest, out, "--workers", "2"),
-        "dask": lambda out: through_dask(manifest, out),
+        "local cluster": lambda out: through_dask(manifest, out, local_cluster),
+        "scheduler and workers": lambda out: through_dask(manifest, out, lambda: cluster(study.out)),
         "killed": lambda out: killed(manifest, out, study.seconds_between_kills),
     }
     first: dict[str, bytes] = {}
     for name in study.runs:
         out = study.out / name.replace(" ", "_")
-        start, before = time.perf_counter(), os.times()
-        ways[name](out)
-        wall, after = time.perf_counter() - start, os.times()
+        before = os.times()
+        wall = ways[name](out)
+        after = os.times()
         cpu = sum(after[2:4]) - sum(before[2:4])
         found = results(out)
         first = first or found
@@ -92,8 +93,9 @@ def command(manifest: Path, out: Path, *options: str) -> list[str]:
     return [sys.executable, "-m", "modalign", "batch", str(manifest), "--out", str(out), *ENGINE, *options]
 
 
-def batch(manifest: Path, out: Path, *options: str) -> None:
-    """Run it to its end, with the peak of the memory of its processes."""
+def batch(manifest: Path, out: Path, *options: str) -> float:
+    """Run it to its end, telling the peak of the memory of its processes; returns the seconds that it took."""
+    start = time.perf_counter()
     with log(out) as file:
         process = subprocess.Popen(command(manifest, out, "--resume", *options), stderr=file, stdout=file)
         peak = 0.0
@@ -101,17 +103,27 @@ def batch(manifest: Path, out: Path, *options: str) -> None:
             peak = max(peak, *(resident(pid) for pid in [process.pid, *descendants(process.pid)]))
             time.sleep(0.5)
     print(f"exit status {process.returncode}, at most {peak:.0f} MB in one process")
+    return time.perf_counter() - start
 
 
-def through_dask(manifest: Path, out: Path) -> None:
-    """The same on a cluster of a scheduler and two workers, each a process of its own."""
-    with cluster(out) as address:
-        batch(manifest, out, "--dask", address)
+def through_dask(manifest: Path, out: Path, started: Callable[[], AbstractContextManager[str]]) -> float:
+    """The same on a cluster of two workers; its start and its end are not counted."""
+    with started() as address:
+        return batch(manifest, out, "--dask", address)
 
 
 @contextmanager
-def cluster(out: Path) -> Iterator[str]:
-    """A Dask scheduler with two workers of one thread."""
+def local_cluster() -> Iterator[str]:
+    """Two worker processes of Dask, and its scheduler in this one."""
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as made:
+        yield made.scheduler_address
+
+
+@contextmanager
+def cluster(folder: Path) -> Iterator[str]:
+    """A Dask scheduler and two workers of one thread, each a process of its own."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
@@ -123,9 +135,9 @@ def cluster(out: Path) -> Iterator[str]:
         "1",
         "--no-dashboard",
         "--local-directory",
-        str(out.parent / "scratch_of_dask"),
+        str(folder / "scratch_of_dask"),
     ]
-    with log(out) as file:
+    with log(folder / "cluster") as file:
         parts = [
             subprocess.Popen(
                 [sys.executable, "-m", "distributed.cli.dask_" + part[0], *part[1:]],
@@ -144,8 +156,9 @@ def cluster(out: Path) -> Iterator[str]:
                 part.wait(30)
 
 
-def killed(manifest: Path, out: Path, seconds: float) -> None:
+def killed(manifest: Path, out: Path, seconds: float) -> float:
     """Kill a worker, then everything, again and again, then go on to the end."""
+    start = time.perf_counter()
     for number in range(KILLS):
         with log(out) as file:
             words = command(manifest, out, "--resume", "--workers", "2")
@@ -160,6 +173,7 @@ def killed(manifest: Path, out: Path, seconds: float) -> None:
             process.wait()
         print(f"killed for the {number + 1}. time, {len(results(out))} results")
     batch(manifest, out, "--workers", "2")
+    return time.perf_counter() - start
 
 
 def results(out: Path) -> dict[str, bytes]:
