@@ -80,7 +80,10 @@ ROW = "a.png,b.png"
         ("\0\x01", "no column 'fixed'|not a table"),
         (f"fixed,moving\n{ROW}\na.png", "line 3 has 1 values, the header 2"),
         (f"fixed,fixed,moving\n{ROW},c", "'fixed' occurs twice"),
-        (f"fixed,moving\n{ROW}\n\n{ROW}", "line 4: the pair 'a__b' is already on line 2; name them apart in a column 'name'"),
+        (
+            f"fixed,moving\n{ROW}\n\n{ROW}",
+            "line 4: the pair 'a__b' is already on line 2; name them apart in a column 'name'",
+        ),
         (f"fixed,moving,name\n{ROW},One\n{ROW},one", "line 3: the pair 'one' is already on line 2"),
         ("fixed,moving\n,b.png", "line 2: no file is named in 'fixed'"),
         (f"fixed,moving,engine\n{ROW},sift9000", "line 2: unknown engine 'sift9000'; known are .*fft-search"),
