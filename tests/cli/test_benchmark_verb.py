@@ -401,7 +401,7 @@ HOPELESS: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "only": (
         PLAN.replace("width", 'only = ["q"]\nwidth'),
         nothing,
-        "no pair of 'tissue' is called q; there are p0, p1",
+        "dataset 'tissue': only: nothing is called 'q'; there are p0, p1",
     ),
     "missing file": (PLAN, lambda folder: (folder / "f1.png").unlink(), "pairs.csv, line 3: there is no file"),
     "all garbage": (
