@@ -66,9 +66,9 @@ def do_tasks(
     folder = open_folder(command.out, tasks, about, resume=goes_on, mine=mine)
     with progress("look     ") if goes_on else nullcontext(_silent) as advance:
         known, todo = sorted_out(mine, folder, rerun, lambda done: advance(done, "what is done already"))
-    print(f"{len(tasks)} {what}, {len(known)} done before, {len(todo)} to do by {executor}", file=sys.stderr)
     counts = Counter[str]()
     try:
+        print(f"{len(tasks)} {what}, {len(known)} done before, {len(todo)} to do by {executor}", file=sys.stderr)
         with progress("register ") as advance:
 
             def tell(outcome: Outcome, number: int) -> None:
