@@ -189,7 +189,12 @@ def complaint(ran: Ran) -> str:
         (GOOD, "name,fixed,moving", ("--shard", "²/3"), ("a shard is I/N", "²/3")),
         (GOOD, "name,fixed,moving", ("--model", "nowhere"), ("the model of 'good 2 #1%'", "nowhere")),
         (GOOD, "name,fixed,moving", ("--device", "cuda"), ("--device cuda needs --model",)),
-        (GOOD, "name,fixed,moving", ("--moving-pixel-size", 0), ("moving_pixel_size is more than 0", "not 0")),
+        (
+            GOOD,
+            "name,fixed,moving",
+            ("--moving-pixel-size", 0),
+            ("moving_pixel_size must be more than 0 and finite, not 0",),
+        ),
         (GOOD, "name,fixed,moving", ("--workers", 0), ("at least 1",)),
         (GOOD, "name,fixed,moving", ("--max-memory", 0.1), ("1.5 GiB",)),
         (GOOD, "name,fixed,moving", ("--dask", "nonsense"), ("no Dask scheduler answers at nonsense",)),

@@ -52,11 +52,10 @@ class RegistrationJob:
     """The engine with its options."""
 
     def __post_init__(self) -> None:
-        for role in ("fixed", "moving"):
-            sizes = getattr(self, f"{role}_pixel_size") or ()
-            if not all(0 < size < math.inf for size in sizes):
-                told = " ".join(f"{size:g}" for size in sizes)
-                raise InvalidInputError(f"{role}_pixel_size is more than 0 and finite, not {told}")
+        for name in ("fixed_pixel_size", "moving_pixel_size"):
+            for size in getattr(self, name) or ():
+                if not 0 < size < math.inf:
+                    raise InvalidInputError(f"{name} must be more than 0 and finite, not {size:g}")
 
     def run(self, tell: Callable[[str], None] = lambda _: None) -> Finished:
         """Read, register and judge.

@@ -17,10 +17,10 @@ from modalign.batch.pairs import PairTask
 from modalign.batch.registration import RegistrationJob, cached_model
 from modalign.batch.run import TASKS, Rerun, records
 from modalign.batch.work import FAILED, seconds_of
-from modalign.cli.console import EXIT_NOT_TRUSTED, parse, print_json, print_table
+from modalign.cli.console import EXIT_NOT_TRUSTED, check_device, parse, print_json, print_table
 from modalign.cli.engine_choice import EngineName, with_engine_options
 from modalign.cli.many import Many, do_tasks
-from modalign.errors import BatchError, InvalidInputError, ModalignError
+from modalign.errors import BatchError, ModalignError
 from modalign.geometry.grid import Unit
 from modalign.io import write_table, write_text
 from modalign.pipeline import Interpolation
@@ -114,8 +114,7 @@ def _tasks(command: Batch) -> list[PairTask]:
 def _check_models(command: Batch, tasks: Sequence[PairTask]) -> None:
     """Refuse models that cannot be used, on which every pair would fail one by one."""
     models = {task.job.model: task.name for task in tasks if task.job.model is not None}
-    if not models and command.device != "cpu":
-        raise InvalidInputError(f"--device {command.device} needs --model: without a model no network computes")
+    check_device(command.device, has_model=bool(models))
     for folder, name in models.items():
         try:
             model = cached_model(folder)

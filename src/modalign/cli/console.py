@@ -77,6 +77,16 @@ def _parts(annotation: Any) -> Iterator[Any]:
         yield from _parts(part)
 
 
+def check_device(device: str, *, has_model: bool) -> None:
+    """Refuse a device that nothing would compute on.
+
+    Raises:
+        InvalidInputError: It is not the usual one, and there is no model.
+    """
+    if device != "cpu" and not has_model:
+        raise InvalidInputError(f"--device {device} needs --model: without a model no network computes")
+
+
 def warn_unless_trusted(path: Path, stored: StoredTransform) -> None:
     """Say on stderr that a transform comes from a registration that was not accepted."""
     status = stored.info.get("status", "accepted")

@@ -11,9 +11,8 @@ import tyro
 
 from modalign.batch.files import RECORD, Finished, as_record, as_result, report_content, write_files
 from modalign.batch.registration import RegistrationJob
-from modalign.cli.console import EXIT_NOT_TRUSTED, parse, print_json, stages
+from modalign.cli.console import EXIT_NOT_TRUSTED, check_device, parse, print_json, stages
 from modalign.cli.engine_choice import EngineName, with_engine_options
-from modalign.errors import InvalidInputError
 from modalign.io import make_folder, write_json
 from modalign.report.advice import advice
 
@@ -47,8 +46,7 @@ class Register(RegistrationJob):
 def run(arguments: Sequence[str]) -> int:
     """Run the verb; returns the exit status."""
     command = parse(with_engine_options(Register, arguments), "register", arguments)
-    if command.model is None and command.device != "cpu":
-        raise InvalidInputError(f"--device {command.device} needs --model: without a model no network computes")
+    check_device(command.device, has_model=command.model is not None)
     with stages("register") as tell:
         with _folder(command.out):
             started = perf_counter()

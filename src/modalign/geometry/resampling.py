@@ -7,12 +7,10 @@ from jaxtyping import Bool, Float, Shaped
 
 from modalign.errors import InvalidInputError
 from modalign.geometry.grid import Grid
-from modalign.geometry.sampling import IndexMap, Room, coverage, sample, spline_coefficients, whole
+from modalign.geometry.sampling import BLOCK_POINTS, IndexMap, Room, coverage, sample, spline_coefficients, whole
 from modalign.geometry.transforms import Transform
 
 Array = np.ndarray
-BLOCK_POINTS = 1 << 16
-"""Output points handled at a time: bounds the memory for coordinates to a few megabytes, whatever the image size."""
 
 
 def resample(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from modalign.batch.registration import cached_model
 from modalign.errors import BatchError, ModalignError
 from modalign.evaluation.benchmark.plan import COMIR, Plan
 from modalign.evaluation.benchmark.task import ViewTask
@@ -67,9 +68,7 @@ def _check_methods(task: ViewTask, view: View) -> None:
 
 
 def _check_model(folder: Path, view: View, dataset: str) -> None:
-    from modalign.representation import ComirModel
-
-    card = ComirModel.load(folder).card
+    card = cached_model(folder).card
     for modality, image in ((card.fixed, view.fixed), (card.moving, view.moving)):
         channels = len(image.without_alpha().data)
         if (card.ndim, len(modality.channels)) != (image.ndim, channels):
