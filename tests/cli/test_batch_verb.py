@@ -154,19 +154,20 @@ def interrupted(command: list[str], when: Callable[[str], bool]) -> tuple[int, s
 
 
 def test_interrupted_run_leaves_one_line_and_is_resumed(run: Run, images: Path, tmp_path: Path) -> None:
-    manifest = write_manifest(images, *GOOD)
+    count = 20  # more than can be done before Ctrl-C arrives
+    manifest = write_manifest(images, *(f"pair {i},f{i % 3}.png,m{i % 3}.png" for i in range(count)))
     command = [str(manifest), "--out", str(tmp_path / "out"), *QUICK, "--resume"]
-    for moment in ("pairs, 0 done before, 3 to do", "register "):  # while workers start, and with work under way
+    for moment in (f"pairs, 0 done before, {count} to do", "register "):  # while workers start, and with work under way
         status, err = interrupted(command, lambda line, moment=moment: moment in line)
         assert status == 130
-        assert "of 3 pairs were done and are kept: add --resume to go on\n" in err
+        assert f"of {count} pairs were done and are kept: add --resume to go on\n" in err
         assert err.splitlines()[-1] == "modalign: interrupted"
         assert "Traceback" not in err
-    assert 0 < len(records(tmp_path / "out")) < 3
+    assert 0 < len(records(tmp_path / "out")) < count
     assert run("batch", *command).status == 0
     assert run("batch", manifest, "--out", tmp_path / "undisturbed", *QUICK).status == 0
     assert records(tmp_path / "out") == records(tmp_path / "undisturbed")
-    assert len(records(tmp_path / "out")) == 3
+    assert len(records(tmp_path / "out")) == count
     assert not list((tmp_path / "out").rglob(".*"))
 
 

@@ -5,7 +5,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from modalign.geometry import axis_rotations
+from modalign.errors import InvalidInputError
+from modalign.geometry import axis_rotations, grid_rotations, rotation_group
 
 NDIMS = (2, 3)
 COUNTS = {2: 4, 3: 24}
@@ -60,3 +61,82 @@ def test_in_2d_these_are_the_quarter_turns():
     for g in TABLES[2]:
         assert sum(t.shape == g.act(array).shape and np.array_equal(t, g.act(array)) for t in turns) == 1
     assert {g.act(array).tobytes() for g in TABLES[2]} == {t.tobytes() for t in turns}
+
+
+GROUPS = {
+    2: {"C1": 1, "C2": 2, "C4": 4, "D4": 8},
+    3: {"C1": 1, "V4": 4, "O": 24} | {f"{name}{axis}": n for name, n in (("C4", 4), ("D4", 8)) for axis in "zyx"},
+}
+NAMED = [(ndim, name, count) for ndim, names in GROUPS.items() for name, count in names.items()]
+
+
+@pytest.mark.parametrize(("ndim", "name", "count"), NAMED)
+def test_every_named_group_is_one(ndim, name, count):
+    group = rotation_group(name, ndim)
+    assert group.elements[0] == TABLES[ndim][0]
+    assert len(group) == len(set(group.elements)) == count
+    array = np.random.default_rng(0).random((2, 3, 4, 5)[: ndim + 1])
+    for a, b in product(group.elements, repeat=2):
+        assert a @ b in group.elements
+        np.testing.assert_array_equal((a @ b).act(array), a.act(b.act(array)))
+        np.testing.assert_array_equal((a @ b).matrix, a.matrix @ b.matrix)
+    assert all(g.inverse() in group.elements for g in group.elements)
+    mirrors = sum(np.linalg.det(g.matrix) < 0 for g in group.elements)
+    assert mirrors == (count / 2 if (ndim, name) == (2, "D4") else 0)
+
+
+def test_quarter_turns_about_an_axis_keep_it():
+    for axis, letter in enumerate("zyx"):
+        for name, keeps in (("C4", {1.0}), ("D4", {1.0, -1.0})):
+            assert {g.matrix[axis, axis] for g in rotation_group(f"{name}{letter}", 3).elements} == keeps
+
+
+@pytest.mark.parametrize(
+    ("spacing", "shape", "name"),
+    [
+        ((0.5, 0.5), None, "C4"),
+        ((0.5, 0.7), None, "C2"),
+        ((0.5, 0.5), (64, 64), "C4"),
+        ((0.5, 0.5), (64, 32), "C2"),
+        ((1.0, 1.0, 1.0), None, "O"),
+        ((1.0, 1.005, 1.0), None, "O"),
+        ((4.0, 1.25, 1.25), None, "D4z"),
+        ((1.25, 4.0, 1.25), None, "D4y"),
+        ((1.25, 1.25, 4.0), None, "D4x"),
+        ((1.0, 2.0, 3.0), None, "V4"),
+        ((1.0, 1.0, 1.0), (32, 64, 64), "D4z"),
+        ((4.0, 1.0, 1.0), (32, 64, 32), "V4"),
+    ],
+)
+def test_the_group_is_the_largest_that_maps_the_grid_onto_itself(spacing, shape, name):
+    group = grid_rotations(spacing, shape)
+    assert group.name == name
+    for g in axis_rotations(len(spacing)):
+        order = list(g.permutation)
+        same = np.allclose(np.array(spacing)[order], spacing, rtol=0.01)
+        same &= shape is None or np.array_equal(np.array(shape)[order], shape)
+        assert same == (g in group.elements)
+
+
+def test_an_unknown_group_names_those_that_there_are():
+    with pytest.raises(InvalidInputError, match="no group O in 2D; there are C1, C2, C4, D4"):
+        rotation_group("O", 2)
+
+
+def chi_squared(counts, expected):
+    return float((np.square(counts - expected) / expected).sum())
+
+
+def test_elements_are_drawn_uniformly_and_three_quarter_turns_in_turn_are_not():
+    """99.9 % of uniform draws of 24 elements stay below 49.7 (χ² with 23 degrees of freedom)."""
+    rng, draws = np.random.default_rng(0), 24_000
+    group = rotation_group("O", 3)
+    number = {g: k for k, g in enumerate(group.elements)}
+    drawn = np.bincount([number[g] for g in group.draw(draws, rng)], minlength=24)
+    assert chi_squared(drawn, draws / 24) < 49.7
+    turns = [rotation_group(f"C4{axis}", 3).elements for axis in "zyx"]
+    every = np.bincount([number[a @ b @ c] for a, b, c in product(*turns)], minlength=24)
+    assert every.sum() == 64
+    assert (every.min(), every.max()) == (2, 4)
+    chained = rng.multinomial(draws, every / 64)
+    assert chi_squared(chained, draws / 24) > 1000

@@ -12,7 +12,7 @@ from modalign.geometry import Affine, Grid, Rigid, Similarity, as_rows, corner_e
 from modalign.image import Image
 from modalign.registration import FftSearch
 from modalign.registration.masked_ncc import VARIANCE_FLOOR, Correlator, ncc, rank, stacked, standardised
-from modalign.registration.search import angles, scales, verdict
+from modalign.registration.search import scales, verdict
 from modalign.testing.registration import textured_scene, views
 
 
@@ -73,15 +73,12 @@ def masked_stack(shape, seed, channels=2):
     return stack, stack[:-2], stack[-1] > 0
 
 
-@pytest.mark.parametrize("half_turn", [False, True])
-def test_fft_correlation_equals_its_definition_at_every_shift(half_turn):
+def test_fft_correlation_equals_its_definition_at_every_shift():
     fixed, f, f_mask = masked_stack((9, 7), 0)
     moving, g, g_mask = masked_stack((8, 11), 1)
     area, share = float(min(f_mask.sum(), g_mask.sum())), 0.25
     correlator = Correlator(fixed, (8, 11), area, share, coarsening=1)
     spectra = correlator.spectra(moving)
-    if half_turn:
-        g, g_mask, spectra = g[:, ::-1, ::-1], g_mask[::-1, ::-1], correlator.half_turned(spectra)
     scores, _ = correlator.scores(spectra)
     checked = 0
     for shift in product(range(-8, 8), range(-6, 11)):
@@ -180,17 +177,6 @@ def test_images_of_very_different_size():
     fixed, moving, truth = scene_pair(turned(120, (20.0, 10.0)), size=(170, 180))
     part = fixed.cropped((40, 60), (70, 64))
     assert corner_error(part.grid, FftSearch().register(part, moving).fixed_to_moving, truth) < 0.15
-
-
-def test_angles_contain_zero_and_half_a_circle_counts_twice():
-    some, opposites = angles(30, 0.7)
-    assert 0.0 in some
-    assert not opposites
-    assert max(np.diff(some)) <= 0.7
-    half, opposites = angles(180, 0.7)
-    assert opposites
-    assert half[0] == 0
-    assert max(half) < 180
 
 
 def test_scales_are_evenly_spaced_and_end_at_the_limits():

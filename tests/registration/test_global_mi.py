@@ -200,7 +200,7 @@ def test_climbing_and_refining_end_at_the_truth_from_pixels_away():
     truth = turned(7.0, (2.4, -3.3))
     fixed, moving = two_modalities(truth, seed=4)
     level = quantised_level(fixed, moving, 0.9, 16)
-    start = replace(level.moved(Pose(8.0, False, (2.4, -3.3)), np.array([1.6, -1.4])), degrees=8.0)
+    start = level.moved(replace(Pose.centered(rotation_matrix(2, 8.0)), shift=(2.4, -3.3)), np.array([1.6, -1.4]))
     pose = climbed(level, start, 0.3)
     off = corner_error(GRID, pose.transform(level.fixed_grid, level.moving_grid), truth)
     assert off < 1.0
@@ -217,7 +217,7 @@ def test_unrelated_modalities_are_never_accepted():
 
 def test_the_standing_counts_from_chance():
     def poses(*ranks):
-        return [Pose(0.0, False, (0.0, 0.0), score, 1.0) for score in ranks]
+        return [Pose(((1.0, 0.0), (0.0, 1.0)), (0.0, 0.0), score, 1.0) for score in ranks]
 
     standing = Standing.of(poses(0.6, 0.4), poses(0.2, 0.3, 0.1, 0.2))
     assert standing.contrast == pytest.approx(0.5)

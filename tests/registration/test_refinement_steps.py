@@ -122,17 +122,20 @@ def test_slopes_are_the_derivatives_of_the_motion(ndim, model):
 
 
 def test_poses_and_transforms_are_two_ways_to_say_one_thing():
-    fixed, moving = FIXED_GRIDS[2], MOVING_GRIDS[2]
-    for pose in (Pose(-170.0, True, (3.0, 4.0), 0.5, 0.4, 1.3), Pose(12.0, False, (-3.0, 1.0), 0.1, 0.9)):
+    for ndim, degrees, mirrored, scale in ((2, -170.0, True, 1.3), (2, 12.0, False, 1.0), (3, 150.0, True, 0.7)):
+        fixed, moving = FIXED_GRIDS[ndim], MOVING_GRIDS[ndim]
+        pose = Pose.centered(rotation_matrix(ndim, degrees), mirrored=mirrored, scale=scale)
+        pose = replace(pose, shift=(3.0, 4.0, -1.0)[:ndim], score=0.5, overlap=0.4)
+        assert (pose.degrees, pose.mirrored) == (pytest.approx(degrees), mirrored)
         back = Pose.of(pose.candidate(fixed, moving), fixed, moving)
-        assert back.mirrored == pose.mirrored
+        np.testing.assert_allclose(back.matrix, pose.matrix, atol=1e-12)
         assert (back.degrees, back.scale, *back.shift) == pytest.approx((pose.degrees, pose.scale, *pose.shift))
 
 
 def test_a_pose_is_refined_as_its_transform():
     fixed, moving, truth = known_pair(2, 1.0, 0.01)
     level = Level.of(fixed, moving, 0.9)
-    start = Pose(0.5, False, tuple(truth.map_points(fixed.grid.center) - moving.grid.center))
+    start = Pose(as_rows(rotation_matrix(2, 0.5)), tuple(truth.map_points(fixed.grid.center) - moving.grid.center))
     expected = maximised(level, start.transform(level.fixed_grid, level.moving_grid))
     pose = refined(level, start)
     assert (pose.score, pose.overlap) == (expected.score, expected.overlap)

@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from math import inf, log
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
 from modalign.errors import InvalidInputError
+from modalign.geometry import random_rotations
 
 Windows = Float[Tensor, "n channels *spatial"]
 
@@ -55,7 +57,8 @@ class Augmentation:
         count, ndim = len(fixed), fixed.ndim - 2
         matrix = torch.eye(ndim).repeat(count, 1, 1)
         if self.rotate:
-            matrix = _random_rotations(count, ndim, generator)
+            chance = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
+            matrix = torch.from_numpy(random_rotations(ndim, count, chance)).float()
         if self.flip:
             matrix[:, :, 0] *= torch.where(torch.rand(count, 1, generator=generator) < 0.5, -1.0, 1.0)
         if self.scale:
@@ -96,15 +99,6 @@ class Augmentation:
             noise = torch.randn(unit.shape, generator=generator)
             unit = unit + (level * noise).to(unit.device)
         return unit.clamp(0, 1)
-
-
-def _random_rotations(count: int, ndim: int, generator: torch.Generator) -> Float[Tensor, "n ndim ndim"]:
-    """Uniformly distributed rotations: QR of Gaussian matrices with the sign fixed (Mezzadri, Notices AMS 2007)."""
-    q, r = torch.linalg.qr(torch.randn(count, ndim, ndim, generator=generator))
-    q = q * torch.sign(torch.diagonal(r, dim1=1, dim2=2))[:, None, :]
-    q[:, :, 0] *= torch.sign(torch.linalg.det(q))[:, None]
-    rotations: Tensor = q
-    return rotations
 
 
 def _blurred(unit: Windows, largest: float, generator: torch.Generator) -> Windows:

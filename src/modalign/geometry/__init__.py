@@ -2,9 +2,10 @@
 
 from modalign.geometry.fits import fit_affine, fit_rigid, fit_similarity
 from modalign.geometry.grid import Grid
-from modalign.geometry.groups import GroupElement, axis_rotations
+from modalign.geometry.groups import GroupElement, RotationGroup, axis_rotations, grid_rotations, rotation_group
 from modalign.geometry.measures import corner_error
 from modalign.geometry.resampling import covered, resample, resample_labels
+from modalign.geometry.rotations import angle_degrees, planes, random_rotations, sweep, turn
 from modalign.geometry.transforms import (
     Affine,
     Chain,
@@ -24,8 +25,10 @@ __all__ = [
     "GroupElement",
     "Linear",
     "Rigid",
+    "RotationGroup",
     "Similarity",
     "Transform",
+    "angle_degrees",
     "as_rows",
     "axis_rotations",
     "corner_error",
@@ -33,8 +36,14 @@ __all__ = [
     "fit_affine",
     "fit_rigid",
     "fit_similarity",
+    "grid_rotations",
     "identity",
+    "planes",
+    "random_rotations",
     "resample",
     "resample_labels",
+    "rotation_group",
     "rotation_matrix",
+    "sweep",
+    "turn",
 ]

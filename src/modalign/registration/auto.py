@@ -9,7 +9,6 @@ import numpy as np
 from modalign.errors import InvalidInputError
 from modalign.geometry import Linear, corner_error
 from modalign.image import Image
-from modalign.registration.alpha_amd import AlphaAmd
 from modalign.registration.calibration import GENERAL
 from modalign.registration.dense_descriptors import DenseDescriptors
 from modalign.registration.engine import Engine
@@ -98,19 +97,23 @@ class Auto(Engine):
         return outcome(self, fixed, leads, reasons)
 
     def stages(self, ndim: int) -> tuple[Registrar, ...]:
-        """The methods in the order in which they are tried: what searches everywhere, or what exists in 3D."""
+        """The methods in the order in which they are tried."""
         limit = self.max_rotation_degrees
         by_information = GlobalMI(max_rotation_degrees=limit, mirror=self.mirror, seed=self.seed)
         by_surroundings = DenseDescriptors(transform=self._group, mirror=self.mirror, seed=self.seed)
         by_key_points = Features(transform=self._group, mirror=self.mirror, seed=self.seed)
-        plane: tuple[Registrar, ...] = (self._search(), by_surroundings, by_key_points, by_information)
+        by_small_steps = MutualInformation(transform=self._group, seed=self.seed)
+        stages: dict[int, tuple[Registrar, ...]] = {
+            2: (self._search(), by_surroundings, by_key_points, by_information),
+            3: (
+                self._search(),
+                by_small_steps,
+                by_information,
+            ),  # volumes mostly come with their orientation
+        }
         if self.min_overlap < by_information.min_overlap:  # where little overlaps, chance informs more: last of all
-            plane = (*plane, replace(by_information, min_overlap=self.min_overlap))
-        local = (
-            AlphaAmd(transform=self._group, seed=self.seed),
-            MutualInformation(transform=self._group, seed=self.seed),
-        )
-        return {2: plane, 3: local}[ndim]
+            return (*stages[ndim], replace(by_information, min_overlap=self.min_overlap))
+        return stages[ndim]
 
     @property
     def _group(self) -> Model:

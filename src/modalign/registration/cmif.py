@@ -74,14 +74,14 @@ class Cmif:
     def __init__(self, fixed: Planes, box: tuple[int, ...], least: float, normalised: bool = False) -> None:
         self._fixed_shape, self._box = fixed.shape[1:], box
         self._least, self._normalised = least, normalised
-        self._shape = _periods(self._fixed_shape, box, least)
+        self.period = _periods(self._fixed_shape, box, least)
         self._axes = tuple(range(1, fixed.ndim))
         self._spectra = np.conj(self.spectra(fixed))
 
     def spectra(self, planes: Planes) -> Spectra:
         """What :meth:`scores` needs of the moving planes."""
         rows = np.concatenate([planes[:-1], planes.sum(0)[None]])
-        return np.asarray(fft.rfftn(rows, self._shape, axes=self._axes))
+        return np.asarray(fft.rfftn(rows, self.period, axes=self._axes))
 
     def scores(self, spectra: Spectra) -> tuple[Float[Array, "*shifts"], Float[Array, "*shifts"]]:
         """Strength of the dependence, and the overlap in pixels, at every shift.
@@ -121,13 +121,13 @@ class Cmif:
         return found
 
     def _shift(self, index: tuple[Any, ...]) -> tuple[int, ...]:
-        return tuple(int(k) if k < n else int(k) - p for k, n, p in zip(index, self._box, self._shape, strict=True))
+        return tuple(int(k) if k < n else int(k) - p for k, n, p in zip(index, self._box, self.period, strict=True))
 
     def _counts(
         self, row: Array, spectra: Spectra, shifts: Integer[Array, " shifts"] | slice = slice(None)
     ) -> Float[Array, "rows ..."]:
         """Sums of the products of one row of the fixed image with all rows of the moving one."""
-        counts = np.asarray(fft.irfftn(row * spectra, self._shape, axes=self._axes))
+        counts = np.asarray(fft.irfftn(row * spectra, self.period, axes=self._axes))
         return counts if isinstance(shifts, slice) else counts.reshape(len(counts), -1)[:, shifts]
 
 

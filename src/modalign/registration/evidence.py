@@ -11,7 +11,20 @@ from itertools import islice, pairwise, product
 import numpy as np
 from jaxtyping import Float, Integer
 
-from modalign.geometry import Affine, Grid, Linear, Rigid, Transform, corner_error, fit_rigid, identity, rotation_matrix
+from modalign.geometry import (
+    Affine,
+    Grid,
+    Linear,
+    Rigid,
+    Transform,
+    axis_rotations,
+    corner_error,
+    fit_rigid,
+    identity,
+    planes,
+    rotation_matrix,
+    turn,
+)
 from modalign.image import Image
 from modalign.registration import workspace
 from modalign.registration.masked_ncc import Correlator, Stack, ncc, rank
@@ -20,17 +33,20 @@ from modalign.registration.refinement import maximised
 
 Array = np.ndarray
 
-SWEEP_SIDE = 80
-"""Side, in pixels, of the square with as many pixels as the images at which other places are tried."""
-TURNS = 24
-"""Rotations tried, evenly over the circle and counted from the one to be judged."""
+SWEEP_SIDES = {2: 80, 3: 28}
+"""Side, in pixels, of the square or cube with as many pixels as the images at which other places are tried."""
+TURNS = {
+    2: tuple(rotation_matrix(2, 15.0 * turn) for turn in range(24)),
+    3: tuple(element.matrix for element in axis_rotations(3)),
+}
+"""Rotations tried, evenly over all and counted from the one to be judged: every 15°, or the 24 of the cube."""
 NEAR = 0.1
 """Places within this fraction of the width belong to the one to be judged."""
 ECHO_OVERLAP = 0.4
 """Shifted places with less overlap, as a fraction of the smaller image, may look alike by chance."""
-TILE_SIDE = 256
+TILE_SIDES = {2: 256, 3: 80}
 """The same for the images at which tiles are compared."""
-TILE = 48
+TILES = {2: 48, 3: 20}
 """Side of a tile in those pixels."""
 REACH = 0.08
 """Tiles are shifted by up to this fraction of the width."""
@@ -42,7 +58,7 @@ LARGEST_STRETCH = 4.0
 """Images that differ more in scale are not brought to one pixel size: no such transform is accepted."""
 LEVELS = 12
 """Gray levels of the joint histogram."""
-INFORMATION_SIDE = 112
+INFORMATION_SIDES = {2: 112, 3: 40}
 """The same for the joint histogram."""
 DISPLACED = 47
 """Random displacements whose mutual information says what chance gives."""
@@ -169,7 +185,7 @@ def _stretch(transform: Linear) -> float:
 
 def _whole(space: workspace.Workspace, transform: Linear) -> dict[str, float]:
     """How the place compares with all others."""
-    level = _level(space, transform, SWEEP_SIDE)
+    level = _level(space, transform, SWEEP_SIDES[transform.ndim])
     stack = warped(level.moving, level.moving_grid, level.fixed_grid, transform)
     score, count = ncc(level.fixed, stack)
     here, others, echo = _sweep(level, transform, rank(score, count / level.area))
@@ -186,7 +202,9 @@ def _whole(space: workspace.Workspace, transform: Linear) -> dict[str, float]:
 def _sweep(level: Level, transform: Linear, here: float) -> tuple[float, list[float], float]:
     """Rank of the place; of the best other places, with its own rotation, then with each of the others; its echo."""
     centered = _about_centers(level, transform)
-    diagonal = min(math.hypot(*level.moving_grid.extent) / linear_scale(transform) / level.spacing, 8 * SWEEP_SIDE)
+    diagonal = min(
+        math.hypot(*level.moving_grid.extent) / linear_scale(transform) / level.spacing, 8 * SWEEP_SIDES[transform.ndim]
+    )
     side = math.ceil(diagonal) + 1
     box = tuple(side + (side - n) % 2 for n in level.fixed_grid.shape)  # the fixed image lies on whole pixels of it
     grid = level.fixed_grid.centered(box)
@@ -196,13 +214,13 @@ def _sweep(level: Level, transform: Linear, here: float) -> tuple[float, list[fl
     as_is = correlator.spectra(warped(level.moving, level.moving_grid, grid, transform))
     echo = correlator.echo(as_is, (np.array(box) - level.fixed_grid.shape) / 2, near, ECHO_OVERLAP * level.area)
     others: list[float] = []
-    for turn in range(TURNS):
-        turned = _turned(centered, level.fixed_grid, 360 / TURNS * turn)
+    for number, rotation in enumerate(TURNS[transform.ndim]):
+        turned = _turned(centered, level.fixed_grid, rotation)
         spectra = correlator.spectra(warped(level.moving, level.moving_grid, grid, turned))
         best = 0.0
-        for score, overlap, shift in correlator.peaks(spectra, 3 if turn == 0 else 1):
+        for score, overlap, shift in correlator.peaks(spectra, 3 if number == 0 else 1):
             value = rank(score, overlap / level.area)
-            if turn == 0 and np.linalg.norm(np.array(shift) - place) < near:
+            if number == 0 and np.linalg.norm(np.array(shift) - place) < near:
                 here = max(here, value)
             else:
                 best = max(best, value)
@@ -227,14 +245,14 @@ def _shift(level: Level, transform: Linear, centered: Linear) -> Float[Array, " 
     return np.asarray(np.array(level.fixed_grid.direction).T @ world / level.spacing)
 
 
-def _turned(transform: Linear, fixed: Grid, degrees: float) -> Linear:
-    turn = Rigid.about(fixed.center, rotation_matrix(fixed.ndim, degrees), np.zeros(fixed.ndim))
-    return Affine.from_matrix(transform.matrix @ turn.matrix)
+def _turned(transform: Linear, fixed: Grid, rotation: Float[Array, "ndim ndim"]) -> Linear:
+    about_center = Rigid.about(fixed.center, rotation, np.zeros(fixed.ndim))
+    return Affine.from_matrix(transform.matrix @ about_center.matrix)
 
 
 def _parts(space: workspace.Workspace, transform: Linear) -> dict[str, float]:
     """What the parts of the images say, and what the way back says."""
-    level = _level(space, transform, TILE_SIDE)
+    level = _level(space, transform, TILE_SIDES[transform.ndim])
     return {**_tiles(level, transform), "consistency": _way_back(level, transform)}
 
 
@@ -283,8 +301,8 @@ def _tiles(level: Level, transform: Linear) -> dict[str, float]:
 
 
 def tile_windows(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
-    """Windows of about ``TILE`` pixels a side that cover a shape without overlap."""
-    cuts = [np.linspace(0, n, max(1, round(n / TILE)) + 1).astype(int) for n in shape]
+    """Windows with sides of about :data:`TILES` that cover a shape without overlap."""
+    cuts = [np.linspace(0, n, max(1, round(n / TILES[len(shape)])) + 1).astype(int) for n in shape]
     return [tuple(slice(int(a), int(b)) for a, b in window) for window in product(*(pairwise(c) for c in cuts))]
 
 
@@ -327,7 +345,7 @@ def _motions(
 def information(fixed: Image, moving: Image, transform: Linear, seed: int = 0) -> float:
     """Mutual information under a transform, in standard deviations above that of random displacements."""
     space = workspace.harmonised(*workspace.pictures(fixed, moving))
-    spacing = workspace.spacing_by_area(space.fixed, space.moving, INFORMATION_SIDE)
+    spacing = workspace.spacing_by_area(space.fixed, space.moving, INFORMATION_SIDES[fixed.ndim])
     common = _in_common(space, transform)
     here = workspace.isotropic(space.fixed, spacing)
     there = workspace.isotropic(space.moving, spacing * _stretch(common))
@@ -347,7 +365,9 @@ def information(fixed: Image, moving: Image, transform: Linear, seed: int = 0) -
 
 def _displaced(transform: Linear, fixed: Grid, rng: np.random.Generator) -> Linear:
     """The transform after a rotation of at least 20° and a shift of up to a fifth of the width."""
-    turned = _turned(transform, fixed, float(rng.uniform(20, 340)))
+    axis = rng.standard_normal(len(planes(fixed.ndim)))
+    radians = np.deg2rad(rng.uniform(20, 340)) * axis / np.linalg.norm(axis)
+    turned = _turned(transform, fixed, turn(fixed.ndim, radians))
     shift = rng.uniform(-0.2, 0.2, fixed.ndim) * np.array(fixed.extent)
     return _affine(turned.linear, turned.offset + turned.linear @ shift)
 

@@ -11,26 +11,25 @@ from modalign.errors import InvalidInputError
 from modalign.image import Image
 from modalign.registration import workspace
 from modalign.registration.engine import Engine
-from modalign.registration.masked_ncc import Correlator, Spectra
-from modalign.registration.poses import Candidate, Level, Pose, warped
+from modalign.registration.masked_ncc import Correlator, Stack
+from modalign.registration.poses import Candidate, Level, Pose
 from modalign.registration.refinement import GROUPS, Model, climbed, maximised
 from modalign.registration.registrar import Registration
-from modalign.registration.search import COARSE_SIDE, Pyramid, angles, compressed, distinct, scales, verdict
+from modalign.registration.search import Pyramid, compressed, distinct, scales, verdict
+from modalign.registration.sweeps import COARSE_SIDES, swept
 
 Array = np.ndarray
 
-WINDOW_SIDE = 512
+WINDOW_SIDES = {2: 512, 3: 80}
 """Levels with a longer side are only refined, not searched: the level below is already exact to a part of a pixel."""
-ANGLE_STEP = 1.4
-"""Step between rotations, in coarse pixels at the border of the smaller image."""
+LEAST_SIDE = COARSE_SIDES[2]
+"""Images are not made smaller than this."""
 LARGEST_SCALE = 8.0
 """Scales beyond this, or beyond its inverse, are not searched: what is left of the smaller image tells nothing."""
 SCALE_STEP = 3.0
 """Step between scales, in coarse pixels at the border of images of one size."""
-SCALED_SIDE, SCALED_CANDIDATES = 64, 2
+SCALED_SIDES, SCALED_CANDIDATES = {2: 64, 3: 16}, 2
 """Longest side of the coarsest level where scales are searched, and how many times more places are kept there."""
-PEAKS = 3
-"""Local maxima kept of each rotation."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +61,11 @@ class FftSearch(Engine):
     candidates: int = 16
     """How many distinct places are scored again at a finer level."""
     max_side: int = 2048
-    """Work on at most so many pixels along the longest side; the result is still exact to a part of a pixel."""
+    """Work on at most so many pixels along the longest side, in 3D on as many voxels as a square of it has; the result
+    is still exact to a part of a pixel."""
 
     name: ClassVar[str] = "fft-search"
-    ndims: ClassVar[frozenset[int]] = frozenset({2})
+    ndims: ClassVar[frozenset[int]] = frozenset({2, 3})
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_rotation_degrees <= 180:
@@ -81,8 +81,8 @@ class FftSearch(Engine):
             raise InvalidInputError(f"min_overlap is a fraction above 0 and at most 1, not {self.min_overlap}")
         if self.candidates < 2:
             raise InvalidInputError(f"at least 2 candidates are needed to compare the best, not {self.candidates}")
-        if self.max_side < COARSE_SIDE:
-            raise InvalidInputError(f"max_side is at least {COARSE_SIDE} pixels, not {self.max_side}")
+        if self.max_side < LEAST_SIDE:
+            raise InvalidInputError(f"max_side is at least {LEAST_SIDE} pixels, not {self.max_side}")
 
     def propose(self, fixed: Image, moving: Image) -> list[Candidate]:
         """The best distinct places before the last refinement, best first, as :meth:`find` weighs them.
@@ -109,7 +109,7 @@ class FftSearch(Engine):
         for number in range(1, max(len(pyramid.spacings) for pyramid in pyramids)) or (0,):
             nearest = [_nearest(pyramids, pose) for pose in poses]
             levels = {scale: near.level(number) for scale, near in {near.scale: near for near in nearest}.items()}
-            if not poses or max(max(level.fixed_grid.shape) for level in levels.values()) > WINDOW_SIDE:
+            if not poses or max(max(level.fixed_grid.shape) for level in levels.values()) > WINDOW_SIDES[fixed.ndim]:
                 break
             climbs = [self._climbed(levels[near.scale], pose) for near, pose in zip(nearest, poses, strict=True)]
             poses, reached = distinct(climbs, levels[nearest[0].scale], max(2, len(poses) // 4)), number
@@ -117,7 +117,7 @@ class FftSearch(Engine):
 
     def _pyramids(self, fixed: Image, moving: Image) -> list[Pyramid]:
         """One for every scale to try."""
-        side = SCALED_SIDE if self._is_scaled else COARSE_SIDE
+        side = (SCALED_SIDES if self._is_scaled else COARSE_SIDES)[fixed.ndim]
         tried = scales(self.min_scale, self.max_scale, SCALE_STEP * 2 / side)
         return [Pyramid.of(fixed, moving, self.max_side, scale, side) for scale in tried]
 
@@ -141,19 +141,11 @@ class FftSearch(Engine):
 
     def _turned(self, level: Level, mirrored: bool, scale: float) -> Iterator[Pose]:
         """The best shifts of every rotation."""
-        box = [math.ceil(math.hypot(*level.moving_grid.shape)) + 1] * level.moving_grid.ndim
-        grid = level.fixed_grid.centered(box)
-        correlator = Correlator(level.fixed, grid.shape, level.area, self.min_overlap)
-        step = np.rad2deg(2 * ANGLE_STEP / min(max(level.fixed_grid.shape), max(level.moving_grid.shape)))
-        sweep, has_opposites = angles(self.max_rotation_degrees, float(step))
-        for degrees in sweep:
-            pose = Pose(degrees, mirrored, (0.0,) * grid.ndim, scale=scale)
-            stack = warped(level.moving, level.moving_grid, grid, pose.transform(level.fixed_grid, level.moving_grid))
-            spectra = correlator.spectra(stack)
-            yield from _peaks(correlator, spectra, level, pose)
-            if has_opposites:
-                opposite = replace(pose, degrees=degrees - 180)
-                yield from _peaks(correlator, correlator.half_turned(spectra), level, opposite)
+
+        def compare(fixed: Stack, box: tuple[int, ...]) -> Correlator:
+            return Correlator(fixed, box, level.area, self.min_overlap)
+
+        return swept(level, compare, self.max_rotation_degrees, mirrored=mirrored, scale=scale)
 
     def _refined(self, space: workspace.Workspace, pose: Pose, reached: int) -> Candidate:
         """A pose refined from the level it was searched at, or from the coarsest where more than its motion changes."""
@@ -168,13 +160,6 @@ class FftSearch(Engine):
 
 def _nearest(pyramids: Sequence[Pyramid], pose: Pose) -> Pyramid:
     return min(pyramids, key=lambda pyramid: abs(math.log(pyramid.scale / pose.scale)))
-
-
-def _peaks(correlator: Correlator, spectra: Spectra, level: Level, pose: Pose) -> Iterator[Pose]:
-    """The pose shifted to the highest local maxima of the correlation."""
-    margin = (np.array(correlator.box) - level.fixed_grid.shape) / 2
-    for score, overlap, shift in correlator.peaks(spectra, PEAKS):
-        yield replace(level.moved(pose, np.array(shift) - margin), score=score, overlap=overlap / level.area)
 
 
 def result(method: FftSearch, space: workspace.Workspace, best: Candidate, rivals: Sequence[Pose]) -> Registration:

@@ -1,32 +1,32 @@
 """Exhaustive rigid search by mutual information, coarse to fine."""
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from modalign.errors import InvalidInputError
+from modalign.geometry import random_rotations
 from modalign.image import Image
 from modalign.registration import workspace
 from modalign.registration.cmif import Cmif
 from modalign.registration.engine import Engine
-from modalign.registration.poses import Pose, warped
+from modalign.registration.masked_ncc import Stack
+from modalign.registration.poses import Pose
 from modalign.registration.quantised_level import QuantisedLevel, climbed, quantised_level, refined, scored
 from modalign.registration.registrar import Registration, Status
-from modalign.registration.search import angles, distinct, level_spacings
+from modalign.registration.search import distinct, level_spacings
+from modalign.registration.sweeps import swept
 
 Array = np.ndarray
 
-COARSE_SIDE = 48
-"""Longest side, in pixels, at which all rotations and shifts are tried."""
+COARSE_SIDES = {2: 48, 3: 16}
+"""Longest side, in pixels, at which all rotations and shifts are tried, by the number of dimensions."""
+LEAST_SIDE = COARSE_SIDES[2]
+"""Images are not made smaller than this."""
 CLIMB_SIDE = 256
 """Candidates are scored again at levels up to this side; the last of them is refined beyond it."""
-ANGLE_STEP = 1.4
-"""Step between rotations, in coarse pixels at the border."""
-PEAKS = 3
-"""Local maxima kept of each rotation."""
 KEPT, LEAST_KEPT = 4, 4
 """One of so many candidates is scored again at the next finer level; but never fewer than the second number."""
 SMOOTH_CLASSES = 8
@@ -72,12 +72,13 @@ class GlobalMI(Engine):
     candidates: int = 64
     """How many distinct places are scored again at a finer level."""
     max_side: int = 512
-    """Work on at most so many pixels along the longest side; the result is still exact to a part of a pixel."""
+    """Work on at most so many pixels along the longest side, in 3D on as many voxels as a square of it has; the result
+    is still exact to a part of a pixel."""
     seed: int = 0
     """Seed of the quantisation."""
 
     name: ClassVar[str] = "global-mi"
-    ndims: ClassVar[frozenset[int]] = frozenset({2})
+    ndims: ClassVar[frozenset[int]] = frozenset({2, 3})
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_rotation_degrees <= 180:
@@ -89,8 +90,8 @@ class GlobalMI(Engine):
             raise InvalidInputError(f"images are quantised into 2 to 64 classes, not {classes}")
         if self.candidates < 2:
             raise InvalidInputError(f"at least 2 candidates are needed to compare the best, not {self.candidates}")
-        if self.max_side < COARSE_SIDE:
-            raise InvalidInputError(f"max_side is at least {COARSE_SIDE} pixels, not {self.max_side}")
+        if self.max_side < LEAST_SIDE:
+            raise InvalidInputError(f"max_side is at least {LEAST_SIDE} pixels, not {self.max_side}")
         if self.seed < 0:
             raise InvalidInputError(f"a seed is at least 0, not {self.seed}")
 
@@ -98,7 +99,7 @@ class GlobalMI(Engine):
         """Find the rigid transform under which the overlap shares most information."""
         space = workspace.harmonised(fixed, moving)
         climb_side = min(self.max_side, CLIMB_SIDE)
-        coarse, *finer = level_spacings(space.fixed, space.moving, climb_side, coarse_side=COARSE_SIDE)
+        coarse, *finer = level_spacings(space.fixed, space.moving, climb_side, coarse_side=COARSE_SIDES[fixed.ndim])
         level = self._level(space, coarse, self.coarse_classes)
         poses = self._searched(level)
         if len(poses) == 0:
@@ -109,7 +110,7 @@ class GlobalMI(Engine):
             count = max(LEAST_KEPT, len(poses) // KEPT)
             poses = distinct([climbed(level, pose, self.min_overlap) for pose in poses], level, count)
             stands.append(Standing.of(poses, self._by_chance(level)))
-        finest = workspace.finest_spacing(space.fixed, space.moving, self.max_side)
+        finest = level_spacings(space.fixed, space.moving, self.max_side)[-1]
         best = refined(self._level(space, finest, min(SMOOTH_CLASSES, self.fine_classes)), poses[0])
         return result(self, space, best, stands)
 
@@ -122,22 +123,15 @@ class GlobalMI(Engine):
         return distinct(found, level, self.candidates)
 
     def _swept(self, level: QuantisedLevel, mirrored: bool) -> Iterator[Pose]:
-        box = [math.ceil(math.hypot(*level.moving_grid.shape)) + 1] * level.moving_grid.ndim
-        grid = level.fixed_grid.centered(box)
-        margin = (np.array(box) - level.fixed_grid.shape) / 2
-        function = Cmif(level.fixed_planes, grid.shape, self.min_overlap * level.area, self.normalised)
-        sweep, has_opposites = angles(self.max_rotation_degrees, ANGLE_STEP * level.degrees_a_pixel)
-        for degrees in [*sweep, *(angle - 180 for angle in sweep if has_opposites)]:
-            pose = Pose(degrees, mirrored, (0.0,) * grid.ndim)
-            stack = warped(level.moving, level.moving_grid, grid, pose.transform(level.fixed_grid, level.moving_grid))
-            for score, overlap, shift in function.peaks(function.spectra(stack[:-2]), PEAKS):
-                moved = level.moved(pose, np.array(shift) - margin)
-                yield replace(moved, score=score, overlap=overlap / level.area)
+        def compare(fixed: Stack, box: tuple[int, ...]) -> Cmif:
+            return Cmif(fixed[:-2], box, self.min_overlap * level.area, self.normalised)
+
+        return swept(level, compare, self.max_rotation_degrees, mirrored=mirrored)
 
     def _by_chance(self, level: QuantisedLevel) -> list[Pose]:
         """Random rotations about the centre, with their scores."""
-        turns = np.random.default_rng(self.seed).uniform(-180, 180, CHANCE_POSES)
-        return [scored(level, Pose(degrees, False, (0.0,) * level.fixed_grid.ndim)) for degrees in turns.tolist()]
+        turns = random_rotations(level.fixed_grid.ndim, CHANCE_POSES, np.random.default_rng(self.seed))
+        return [scored(level, Pose.centered(turn)) for turn in turns]
 
 
 @dataclass(frozen=True)

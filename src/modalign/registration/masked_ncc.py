@@ -116,28 +116,23 @@ class Correlator:
     def __init__(
         self, fixed: Stack, box: tuple[int, ...], area: float, min_overlap: float, coarsening: int = COARSENING
     ) -> None:
-        self.box, self._least, self._coarsening = box, min_overlap * area, coarsening
+        self._box, self._least, self._coarsening = box, min_overlap * area, coarsening
         self._axes = tuple(range(1, fixed.ndim))
         self._small = _periods(fixed.shape[1:], box, self._least, coarsening)
-        self._shape = tuple(n * coarsening for n in self._small)
+        self.period = tuple(n * coarsening for n in self._small)
         self._spectra = np.conj(self.spectra(fixed))
         self._low = self._lowest(self._spectra)
-        self._reversal = _reversal(self._shape, box)
 
     def spectra(self, moving: Stack) -> Spectra:
         """What :meth:`scores` needs of a moving stack."""
-        return np.asarray(fft.rfftn(moving, self._shape, axes=self._axes))
-
-    def half_turned(self, spectra: Spectra) -> Spectra:
-        """The spectra of the same stack with all axes reversed: in 2D, turned by 180°."""
-        return np.asarray(np.conj(spectra) * self._reversal)
+        return np.asarray(fft.rfftn(moving, self.period, axes=self._axes))
 
     def scores(self, spectra: Spectra) -> tuple[Float[Array, "*shifts"], Float[Array, "*coarse"]]:
         """Correlation at every shift, and the overlap in pixels at every ``coarsening``-th shift.
 
         At shift d, pixel x of ``fixed`` meets pixel x + d of ``moving``; negative shifts are stored from the end.
         """
-        cross = self._summed((self._spectra[:-2] * spectra[:-2]).sum(0)[None], self._shape)[0]
+        cross = self._summed((self._spectra[:-2] * spectra[:-2]).sum(0)[None], self.period)[0]
         low = self._lowest(spectra)
         against_mask = self._summed(self._low * low[-1], self._small)
         mask_against = self._summed(self._low[-1] * low[:-1], self._small)
@@ -168,8 +163,8 @@ class Correlator:
         below ``least_overlap`` pixels do not count; 0 where there is no such maximum.
         """
         scores, count = self.scores(spectra)
-        axes = np.ix_(*(np.arange(p) for p in self._shape))
-        shifts = [np.where(k < n, k, k - p) for k, n, p in zip(axes, self.box, self._shape, strict=True)]
+        axes = np.ix_(*(np.arange(p) for p in self.period))
+        shifts = [np.where(k < n, k, k - p) for k, n, p in zip(axes, self._box, self.period, strict=True)]
         distance = sum(np.square(shift - x) for shift, x in zip(shifts, place, strict=True))
         peaks = scores == ndimage.maximum_filter(scores, 3, mode="wrap")
         counted = peaks & (np.asarray(distance) > near**2) & (self._spread(count) >= least_overlap)
@@ -177,10 +172,10 @@ class Correlator:
 
     def _shift(self, index: tuple[Any, ...]) -> tuple[int, ...]:
         """The shift at an index of the scores: negative shifts are stored from the end."""
-        return tuple(int(k) if k < n else int(k) - p for k, n, p in zip(index, self.box, self._shape, strict=True))
+        return tuple(int(k) if k < n else int(k) - p for k, n, p in zip(index, self._box, self.period, strict=True))
 
     def _summed(self, spectra: Spectra, shape: tuple[int, ...]) -> Float[Array, "rows *n"]:
-        scale = math.prod(shape) / math.prod(self._shape)
+        scale = math.prod(shape) / math.prod(self.period)
         return np.asarray(fft.irfftn(spectra, shape, axes=self._axes)) * np.float32(scale)
 
     def _lowest(self, spectra: Spectra) -> Spectra:
@@ -205,13 +200,6 @@ class Correlator:
                 fine[window] += coarse
             coarse = fine.reshape(*coarse.shape[:axis], -1, *coarse.shape[axis + 1 :])
         return coarse
-
-
-def _reversal(shape: tuple[int, ...], box: tuple[int, ...]) -> Complex[Array, "*frequencies"]:
-    """The phases that turn the conjugate spectrum of a box into the spectrum of the reversed box."""
-    frequencies = np.meshgrid(*(fft.fftfreq(n) for n in shape[:-1]), fft.rfftfreq(shape[-1]), indexing="ij")
-    turns = sum(frequency * (n - 1) for frequency, n in zip(frequencies, box, strict=True))
-    return np.asarray(np.exp(-2j * np.pi * turns), dtype=np.complex64)
 
 
 def _periods(fixed: tuple[int, ...], box: tuple[int, ...], least: float, coarsening: int) -> tuple[int, ...]:

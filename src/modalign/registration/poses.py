@@ -1,19 +1,21 @@
 """Two images at one pixel size, and what may be true of them: poses and candidates."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from scipy import ndimage
 
-from modalign.geometry import Grid, Linear, Rigid, Similarity, as_rows, rotation_matrix
+from modalign.geometry import Grid, Linear, Rigid, Similarity, angle_degrees, as_rows, planes, turn
+from modalign.geometry.transforms import Matrix
 from modalign.image import Image
 from modalign.registration.masked_ncc import Stack, rank, stacked, standardised
 from modalign.registration.workspace import isotropic
 
 Array = np.ndarray
+SIGNED = frozenset({2})
+"""Numbers of dimensions in which a rotation has a direction."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,14 @@ class Pose:
     """A rotation of the world about the centre of the fixed image, whose centre goes to that of the moving one.
 
     Attributes:
-        degrees: Angle of the rotation, see :func:`modalign.geometry.rotation_matrix`.
-        mirrored: Whether the last axis is mirrored before the rotation.
-        scale: Size of the moving image's world relative to the fixed one's, applied with the rotation.
+        rotation: Rows of an orthogonal matrix: a rotation, after a mirror of the last axis where it mirrors.
         shift: Added after the rotation, in world units.
         score: Masked correlation.
         overlap: Overlap as a fraction of the valid area of the smaller image.
+        scale: Size of the moving image's world relative to the fixed one's, applied with the rotation.
     """
 
-    degrees: float
-    mirrored: bool
+    rotation: Matrix
     shift: tuple[float, ...]
     score: float = -1.0
     overlap: float = 0.0
@@ -58,32 +58,53 @@ class Pose:
 
     @classmethod
     def of(cls, found: Candidate, fixed: Grid, moving: Grid) -> "Pose":
-        """The pose of a rigid transform or similarity that turns the last two axes only, as every one does in 2D."""
-        linear = found.transform.linear
-        degrees = float(np.rad2deg(np.arctan2(linear[-1, -2], linear[-2, -2])))
+        """The pose of a rigid transform or similarity; of any other, the one with the nearest rotation."""
+        left, _, right = np.linalg.svd(found.transform.linear)
         shift = found.transform.map_points(fixed.center) - moving.center
         scale = linear_scale(found.transform)
-        mirrored = found.transform.is_mirrored
-        return cls(degrees, mirrored, tuple(shift.tolist()), found.score, found.overlap, scale)
+        return cls(as_rows(left @ right), tuple(shift.tolist()), found.score, found.overlap, scale)
+
+    @classmethod
+    def centered(cls, rotation: Float[Array, "ndim ndim"], *, mirrored: bool = False, scale: float = 1.0) -> "Pose":
+        """A pose without a shift, and not scored yet."""
+        signs = np.ones(len(rotation))
+        signs[-1] = -1 if mirrored else 1
+        return cls(as_rows(rotation * signs), (0.0,) * len(rotation), scale=scale)
 
     @property
     def rank(self) -> float:
         """What decides between poses, see :func:`modalign.registration.masked_ncc.rank`."""
         return rank(self.score, self.overlap)
 
-    @property
-    def rotation(self) -> Float[Array, "ndim ndim"]:
+    @cached_property
+    def matrix(self) -> Float[Array, "ndim ndim"]:
         """The rotation, with the mirror and without the scale."""
+        return np.array(self.rotation)
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether it mirrors."""
+        return bool(np.linalg.det(self.matrix) < 0)
+
+    @property
+    def degrees(self) -> float:
+        """By how much it turns, after the mirror if there is one; in 2D with the sign, in 3D about whichever axis."""
         signs = np.ones(len(self.shift))
         signs[-1] = -1 if self.mirrored else 1
-        return rotation_matrix(len(self.shift), self.degrees) * signs
+        proper = self.matrix * signs
+        sign = -1.0 if len(self.shift) in SIGNED and proper[-1, 0] < 0 else 1.0
+        return sign * angle_degrees(proper)
+
+    def turned(self, radians: Float[Array, " planes"]) -> "Pose":
+        """The pose after another rotation about the same centre, by an angle in each plane of axes."""
+        return replace(self, rotation=as_rows(turn(len(self.shift), radians) @ self.matrix))
 
     def transform(self, fixed: Grid, moving: Grid) -> Linear:
         """The pose as a transform of world points: rigid, or a similarity where it scales."""
         if self.scale == 1:
-            return Rigid.about(fixed.center, self.rotation, moving.center - fixed.center + self.shift)
-        offset = moving.center + self.shift - self.scale * self.rotation @ fixed.center
-        return Similarity(as_rows(self.rotation), self.scale, tuple(offset.tolist()))
+            return Rigid.about(fixed.center, self.matrix, moving.center - fixed.center + self.shift)
+        offset = moving.center + self.shift - self.scale * self.matrix @ fixed.center
+        return Similarity(self.rotation, self.scale, tuple(offset.tolist()))
 
     def candidate(self, fixed: Grid, moving: Grid) -> Candidate:
         """The pose as a transform of world points, with its score and overlap."""
@@ -130,14 +151,14 @@ class Level:
         return float(min(self.fixed[-1].sum(), self.moving[-1].sum()))
 
     @property
-    def degrees_a_pixel(self) -> float:
-        """The rotation that moves the border of the larger image by one pixel."""
-        return float(np.rad2deg(self.turn_a_pixel))
-
-    @property
     def turn_a_pixel(self) -> float:
         """The rotation in radians, or the change of scale, that moves the border of the larger image by one pixel."""
         return 2 / max(*self.fixed_grid.shape, *self.moving_grid.shape)
+
+    def turns(self, pose: Pose) -> list[Pose]:
+        """A pose turned by a pixel at the border, to either side in every plane of axes."""
+        steps = np.eye(len(planes(self.fixed_grid.ndim))) * self.turn_a_pixel
+        return [pose.turned(sign * step) for step in steps for sign in (-1, 1)]
 
     def warped(self, pose: Pose, margin: int = 0) -> Stack:
         """The moving stack on the fixed grid, grown by ``margin`` pixels to all sides."""
@@ -147,7 +168,7 @@ class Level:
     def moved(self, pose: Pose, pixels: Float[Array, " ndim"]) -> Pose:
         """The pose after a move of so many pixels along the axes of the fixed image."""
         step = self.spacing * np.array(self.fixed_grid.direction) @ pixels
-        return replace(pose, shift=tuple(np.array(pose.shift) + pose.scale * pose.rotation @ step))
+        return replace(pose, shift=tuple(np.array(pose.shift) + pose.scale * pose.matrix @ step))
 
 
 def linear_scale(transform: Linear) -> float:
@@ -158,22 +179,31 @@ def linear_scale(transform: Linear) -> float:
 def warped(moving: Stack, moving_grid: Grid, fixed_grid: Grid, fixed_to_moving: Linear) -> Stack:
     """A stack sampled linearly on another grid; pixels that need values from outside the mask become invalid."""
     matrix = np.linalg.inv(moving_grid.matrix) @ fixed_to_moving.matrix @ fixed_grid.matrix
-    sampled = _SAMPLERS.get(fixed_grid.ndim, _sampled)
-    mask, *data = (sampled(channel, matrix, fixed_grid.shape) for channel in (moving[-1], *moving[:-2]))
+    mask, *data = (linear(channel, matrix, fixed_grid.shape) for channel in (moving[-1], *moving[:-2]))
     return stacked(np.stack(data), (mask > 0.999).astype(np.float32))
 
 
-def _sampled(channel: Array, matrix: Array, shape: tuple[int, ...]) -> Float[Array, "*fixed_spatial"]:
-    """A channel at the indices to which a homogeneous matrix takes those of another grid; 0 outside."""
+def linear(channel: Array, matrix: Array, shape: tuple[int, ...]) -> Float[Array, "*fixed_spatial"]:
+    """A channel, interpolated, at the indices to which a homogeneous matrix takes those of another grid; 0 outside."""
+    if len(shape) in _PLANAR:
+        return _in_plane(channel, matrix, shape, "INTER_LINEAR", 0)
     return np.asarray(ndimage.affine_transform(channel, matrix, output_shape=shape, output=np.float32, order=1))
 
 
-def _sampled_plane(channel: Array, matrix: Array, shape: tuple[int, ...]) -> Float[Array, "*fixed_spatial"]:
+def nearest(labels: Array, matrix: Array, shape: tuple[int, ...], outside: int) -> Shaped[Array, "*fixed_spatial"]:
+    """The same without interpolation, for labels."""
+    if len(shape) in _PLANAR:
+        return _in_plane(labels, matrix, shape, "INTER_NEAREST", outside)
+    return np.asarray(ndimage.affine_transform(labels, matrix, output_shape=shape, order=0, cval=outside))
+
+
+_PLANAR = frozenset({2})
+"""Numbers of dimensions in which OpenCV does the same, faster."""
+
+
+def _in_plane(channel: Array, matrix: Array, shape: tuple[int, ...], method: str, outside: int) -> Array:
     import cv2
 
     rows = matrix[:-1][::-1][:, [1, 0, 2]]  # OpenCV counts (x, y)
-    return np.asarray(cv2.warpAffine(channel, rows, shape[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP))
-
-
-_SAMPLERS: dict[int, Callable[[Array, Array, tuple[int, ...]], Array]] = {2: _sampled_plane}
-"""Faster ways than the general one, by the number of dimensions."""
+    flags = getattr(cv2, method) | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(channel, rows, shape[::-1], flags=flags, borderValue=outside))

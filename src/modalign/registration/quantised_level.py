@@ -9,10 +9,11 @@ import numpy as np
 from jaxtyping import Float, Shaped, UInt8, UInt16
 from scipy import ndimage
 
+from modalign.geometry import planes as planes_of_turning
 from modalign.image import Image
 from modalign.registration.cmif import dependence, joint_counts
 from modalign.registration.masked_ncc import stacked
-from modalign.registration.poses import Level, Pose
+from modalign.registration.poses import Level, Pose, nearest
 from modalign.registration.quantisation import planes, quantised
 from modalign.registration.workspace import isotropic
 
@@ -79,8 +80,7 @@ def climbed(level: QuantisedLevel, pose: Pose, min_overlap: float) -> Pose:
     best = _best_shift(level, pose, min_overlap)
     for _ in range(CLIMBS):
         start = best
-        turns = [replace(start, degrees=start.degrees + sign * level.degrees_a_pixel) for sign in (-1, 1)]
-        trials = [_best_shift(level, turn, min_overlap) for turn in turns]
+        trials = [_best_shift(level, turn, min_overlap) for turn in level.turns(start)]
         best = max([start, *trials], key=lambda trial: trial.rank)
         if best is start:
             break
@@ -104,19 +104,11 @@ def _best_shift(level: QuantisedLevel, pose: Pose, min_overlap: float) -> Pose:
 
 
 def _labels(level: QuantisedLevel, pose: Pose, margin: int = 0) -> UInt8[Array, "*spatial"]:
-    """Labels of the moving image on the fixed grid, grown by ``margin`` pixels to all sides, by nearest neighbour.
-
-    The only step that exists in 2D only.
-    """
-    import cv2
-
+    """Labels of the moving image on the fixed grid, grown by ``margin`` pixels to all sides, by nearest neighbour."""
     grid = level.fixed_grid.centered([n + 2 * margin for n in level.fixed_grid.shape])
     transform = pose.transform(level.fixed_grid, level.moving_grid)
     matrix = np.linalg.inv(level.moving_grid.matrix) @ transform.matrix @ grid.matrix
-    rows = matrix[:-1][::-1][:, [1, 0, 2]]  # OpenCV counts (x, y)
-    flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-    border = level.classes[1]
-    return np.asarray(cv2.warpAffine(level.moving_labels, rows, grid.shape[::-1], flags=flags, borderValue=border))
+    return nearest(level.moving_labels, matrix, grid.shape, outside=level.classes[1])
 
 
 def _joint(level: QuantisedLevel, labels: Shaped[Array, "*spatial"]) -> Float[Array, "fixed moving"]:
@@ -145,7 +137,8 @@ def refined(level: QuantisedLevel, pose: Pose) -> Pose:
     continuously.
     """
     level = replace(level, moving=_blurred(level.moving))
-    design = _design(level.fixed_grid.ndim + 1)
+    ndim = level.fixed_grid.ndim
+    design = _design(ndim + len(planes_of_turning(ndim)))
     best = _interpolated(level, pose)
     for radius in RADII:
         steps = radius * design
@@ -163,9 +156,9 @@ def _blurred(stack: Float[Array, "rows *spatial"]) -> Float[Array, "rows *spatia
 
 
 def _turned(level: Level, pose: Pose, step: Float[Array, " parameters"]) -> Pose:
-    """The pose after a small motion: pixels along each axis, then pixels of turn at the border."""
-    moved = level.moved(pose, step[:-1])
-    return replace(moved, degrees=moved.degrees + float(step[-1]) * level.degrees_a_pixel)
+    """The pose after a small motion: pixels along each axis, then pixels of turn at the border in each plane."""
+    ndim = level.fixed_grid.ndim
+    return level.moved(pose, step[:ndim]).turned(step[ndim:] * level.turn_a_pixel)
 
 
 def _interpolated(level: QuantisedLevel, pose: Pose) -> Pose:

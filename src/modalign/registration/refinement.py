@@ -12,7 +12,7 @@ from modalign.geometry import Affine, Grid, Linear, Rigid, Similarity
 from modalign.image import Image
 from modalign.registration.masked_ncc import Stack, ncc, rank, shifted_ncc, stacked
 from modalign.registration.poses import Candidate, Level, Pose, linear_scale, warped
-from modalign.registration.search import COARSE_SIDE, level_spacings
+from modalign.registration.search import level_spacings
 from modalign.registration.workspace import comparable
 
 __all__ = [
@@ -54,11 +54,11 @@ def climbed(level: Level, pose: Pose, min_overlap: float, scaled: bool = False) 
     Only steps to poses that overlap by ``min_overlap`` are taken.
     """
     best, tried = pose, set[tuple[object, ...]]()
-    turn, growth = level.degrees_a_pixel, level.turn_a_pixel
-    changes = [(0.0, 1.0), (-turn, 1.0), (turn, 1.0)] + [(0.0, 1 - growth), (0.0, 1 + growth)] * scaled
+    step = level.turn_a_pixel
     for _ in range(CLIMBS):
         start = best
-        starts = [replace(start, degrees=start.degrees + d, scale=start.scale * s) for d, s in changes]
+        starts = [start, *level.turns(start)]
+        starts += [replace(start, scale=start.scale * growth) for growth in (1 - step, 1 + step)] * scaled
         fresh = {_key(trial): trial for trial in starts if _key(trial) not in tried}
         known = [start] if tried else []  # the score that a pose comes with is that of another level
         best = max([*known, *(_best_shift(level, trial, min_overlap) for trial in fresh.values())], key=_rank)
@@ -74,7 +74,7 @@ def _rank(pose: Pose) -> float:
 
 def _key(pose: Pose) -> tuple[object, ...]:
     """What tells poses of one climb apart, whichever way they were come to."""
-    return round(pose.degrees, 9), round(pose.scale, 9), pose.shift
+    return np.round(pose.matrix, 9).tobytes(), round(pose.scale, 9), pose.shift
 
 
 def _best_shift(level: Level, pose: Pose, min_overlap: float) -> Pose:
@@ -100,7 +100,7 @@ def maximise_correlation(
     start: Linear,
     model: Model = "rigid",
     *,
-    coarse_side: int = COARSE_SIDE,
+    coarse_side: int | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Candidate:
     """Refine a transform by maximising the masked correlation of two images that look alike, coarse to fine.
@@ -113,7 +113,8 @@ def maximise_correlation(
         start: Maps world points of ``fixed`` to world points of ``moving``, to within a pixel or two of the coarsest
             level.
         model: What may change: the result is ``start`` after a motion of the fixed world from this group.
-        coarse_side: Longest side in pixels at the coarsest level; a smaller one reaches further.
+        coarse_side: Longest side in pixels at the coarsest level; a smaller one reaches further. By default that at
+            which searches begin.
         max_pixels: Most pixels of the larger image at the finest level.
 
     Returns:
@@ -122,7 +123,7 @@ def maximise_correlation(
     """
     fixed, moving = comparable(fixed, moving)
     scale = linear_scale(start)
-    max_side = round(max_pixels ** (1 / fixed.ndim))
+    max_side = round(max_pixels**0.5)
     best = Candidate(start, -1.0, 0.0)
     for spacing in level_spacings(fixed, moving, max_side, scale, coarse_side):
         best = maximised(Level.of(fixed, moving, spacing, scale), best.transform, model)

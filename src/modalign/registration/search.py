@@ -12,11 +12,10 @@ from modalign.registration import workspace
 from modalign.registration.masked_ncc import Correlator, ncc, rank
 from modalign.registration.poses import Level, Pose, warped
 from modalign.registration.registrar import Status
+from modalign.registration.sweeps import COARSE_SIDES
 
 Array = np.ndarray
 
-COARSE_SIDE = 112
-"""Longest side, in pixels, at which all rotations and shifts are tried."""
 COARSE_CHANNELS = 4
 """At the coarsest level, images with more channels are compared along so many principal axes of their channels."""
 DISTINCT = 0.1
@@ -57,7 +56,7 @@ class Pyramid:
 
     @classmethod
     def of(
-        cls, fixed: Image, moving: Image, max_side: int, scale: float = 1.0, coarse_side: int = COARSE_SIDE
+        cls, fixed: Image, moving: Image, max_side: int, scale: float = 1.0, coarse_side: int | None = None
     ) -> "Pyramid":
         """The pyramid with the pixel sizes of :func:`level_spacings`."""
         return cls((fixed, moving), tuple(level_spacings(fixed, moving, max_side, scale, coarse_side)), scale)
@@ -68,31 +67,26 @@ class Pyramid:
 
 
 def level_spacings(
-    fixed: Image, moving: Image, max_side: int, scale: float = 1.0, coarse_side: int = COARSE_SIDE
+    fixed: Image, moving: Image, max_side: int, scale: float = 1.0, coarse_side: int | None = None
 ) -> list[float]:
     """Pixel sizes from the coarsest level to the finest, each at most twice as large as the next.
 
     Args:
         fixed: The fixed image, in whose world the sizes are.
         moving: The moving image.
-        max_side: Longest side at the finest level, in pixels.
+        max_side: Longest side at the finest level, in pixels; in 3D that of a cube with as many voxels as its square
+            has pixels.
         scale: Size of the moving image's world relative to the fixed one's.
-        coarse_side: Longest side at the coarsest level, in pixels; the smaller image keeps at least half of it.
+        coarse_side: Longest side at the coarsest level, in pixels; the smaller image keeps at least half of it. By
+            default the one at which all rotations are tried.
     """
+    coarse_side = coarse_side or COARSE_SIDES[fixed.ndim]
     seen = moving.with_grid(replace(moving.grid, spacing=tuple(s / scale for s in moving.grid.spacing)))
-    finest = workspace.finest_spacing(fixed, seen, max_side)
+    finest = workspace.finest_spacing(fixed, seen, round(max_side ** (2 / fixed.ndim)))
     longest = [max(image.grid.extent) for image in (fixed, seen)]
     coarsest = max(finest, min(max(longest) / coarse_side, min(longest) / (coarse_side / 2)))
     steps = math.ceil(math.log2(coarsest / finest) - 1e-9)
     return [finest * (coarsest / finest) ** (k / steps) for k in range(steps, 0, -1)] + [finest]
-
-
-def angles(limit: float, step: float) -> tuple[list[float], bool]:
-    """Angles within the limit, zero among them and at most ``step`` apart; whether their opposites belong as well."""
-    count = math.ceil(limit / step)
-    if limit == 180:  # a half turn costs no new transform: one half of the circle is enough
-        return [180 * k / count for k in range(count)], True
-    return [limit * k / count for k in range(-count, count + 1)] if count else [0.0], False
 
 
 def scales(smallest: float, largest: float, step: float) -> list[float]:
@@ -119,7 +113,7 @@ def distinct(poses: Sequence[Pose], level: Level, count: int) -> list[Pose]:
     """
     arms = level.fixed_grid.corners - level.fixed_grid.center
     ranked = sorted(poses, key=lambda pose: -pose.rank)
-    places = np.array([pose.scale * arms @ pose.rotation.T + pose.shift for pose in ranked])
+    places = np.array([pose.scale * arms @ pose.matrix.T + pose.shift for pose in ranked])
     separations = np.array([DISTINCT * max(level.fixed_grid.extent) * pose.scale for pose in ranked])
     kept: list[Pose] = []
     left = np.arange(len(ranked))

@@ -1,6 +1,5 @@
 """Calibrating the verdict of a model: on displaced views with known truth, and on pairs that do not belong together."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +12,7 @@ from scipy.special import expit
 from modalign.data.displacement import DisplacedPair, DisplacementProtocol, displaced_pairs
 from modalign.data.pairs import Pair
 from modalign.errors import InvalidInputError
-from modalign.geometry import Rigid, Transform, corner_error, rotation_matrix
+from modalign.geometry import Rigid, Transform, corner_error, identity, planes, turn
 from modalign.image import Image
 from modalign.io import plain
 from modalign.registration import FftSearch, Registrar
@@ -140,13 +139,12 @@ def _moved(view: DisplacedPair, rng: np.random.Generator) -> Transform:
     """The truth after a rigid motion of the fixed image by 2.5 to 10 % of the width."""
     grid = view.fixed.grid
     width = max(grid.extent)
-    direction = rng.standard_normal(grid.ndim)
-    motion = Rigid.about(grid.center, rotation_matrix(grid.ndim, rng.uniform(-4, 4)), 0.02 * width * direction)
+    shift = 0.02 * width * rng.standard_normal(grid.ndim)
+    radians = np.deg2rad(rng.uniform(-4, 4, len(planes(grid.ndim))))
+    motion = Rigid.about(grid.center, turn(grid.ndim, radians), shift)
     wanted = rng.uniform(0.025, 0.1) * width
-    factor = wanted / max(corner_error(grid, motion, Rigid.about(grid.center, np.eye(grid.ndim), 0 * direction)), 1e-9)
-    degrees = math.degrees(math.asin(np.clip(motion.linear[-1, -2], -1, 1))) * factor
-    motion = Rigid.about(grid.center, rotation_matrix(grid.ndim, degrees), 0.02 * width * direction * factor)
-    return view.fixed_to_moving @ motion
+    factor = wanted / max(corner_error(grid, motion, identity(grid.ndim)), 1e-9)
+    return view.fixed_to_moving @ Rigid.about(grid.center, turn(grid.ndim, factor * radians), factor * shift)
 
 
 def _strangers(pairs: Sequence[Pair], number: int, rng: np.random.Generator) -> tuple[Image, Image]:

@@ -19,11 +19,12 @@ from torch.nn.utils import clip_grad_norm_
 from modalign.data.intensity import IntensityScaling
 from modalign.data.pairs import Pair
 from modalign.data.patches import largest_patch
-from modalign.errors import DimensionError, TrainingError
-from modalign.geometry import GroupElement, axis_rotations
+from modalign.errors import TrainingError
+from modalign.geometry import RotationGroup, grid_rotations, rotation_group
 from modalign.io import plain
 from modalign.losses import CRITICS, activation_decay, chance_level, info_nce, standardised
 from modalign.nn.collectives import gathered
+from modalign.registration.workspace import isotropic
 from modalign.representation import ComirCard, ComirModel, Modality
 from modalign.training.batches import BatchSource, memory_format, turned
 from modalign.training.budget import learning_rate_factor
@@ -106,9 +107,10 @@ def fit_comir(
     """
     if not pairs:
         raise TrainingError("there is no pair to train on")
-    if pairs[0].fixed.ndim not in Validator.ndims:
-        raise DimensionError("training (its validation)", pairs[0].fixed.ndim)
-    trainer = _Trainer(pairs, validation_pairs, options, modalities, checkpoint, report)
+    training, validation = (
+        [_at_pixel_size(pair, options.pixel_size) for pair in part] for part in (pairs, validation_pairs)
+    )
+    trainer = _Trainer(training, validation, options, modalities, checkpoint, report)
     return trainer.run(resume=resume, about=about or {})
 
 
@@ -145,7 +147,7 @@ class _Trainer:
         self.judged_on = list(validation_pairs or pairs)
         self.validator = Validator.draw(self.judged_on, options.validation, options.seed)
         self.names = {"pairs": [p.name for p in pairs], "validation_pairs": [p.name for p in validation_pairs]}
-        self.rotations = axis_rotations(self.model.card.ndim)
+        self.group = _group(self.model.card, options)
         networks = _Networks(self.model)
         networks.to(memory_format=memory_format(self.model.card.ndim))  # type: ignore[call-overload]  # stub lacks it
         optimizer = torch.optim.AdamW(
@@ -211,7 +213,7 @@ class _Trainer:
             group["lr"] = self.options.learning_rate * learning_rate_factor(fraction)
         generator = np.random.default_rng([self.options.seed, self.fabric.global_rank, self.step])
         fixed, moving = self.batches.draw(self.options.batch, generator, self.fabric.device)
-        turns = [self._turns(generator) for _ in range(2)]
+        turns = [self.group.draw(self.options.batch, generator) for _ in range(2)]
         latents = self.networks(turned(fixed, turns[0]), turned(moving, turns[1]))
         a, b = (turned(z, [g.inverse() for g in turn]) for z, turn in zip(latents, turns, strict=True))
         contrast = self._contrast(*((standardised(a), standardised(b)) if self.options.standardise else (a, b)))
@@ -238,10 +240,6 @@ class _Trainer:
             everyone, offset = (gathered(a), gathered(b)), len(a) * self.fabric.global_rank
         critic = CRITICS[self.options.critic]
         return info_nce(a, b, critic, self.options.temperature, everyone=everyone, offset=offset)
-
-    def _turns(self, generator: np.random.Generator) -> list[GroupElement]:
-        count = len(self.rotations) if self.options.equivariance else 1
-        return [self.rotations[i] for i in generator.integers(count, size=self.options.batch)]
 
     def _validate(self) -> None:
         if not all(bool(weight.isfinite().all()) for weight in self.networks.parameters()):
@@ -299,6 +297,7 @@ class _Trainer:
             **self.names,
             "options": asdict(self.options),
             "patch": self.patch,
+            "group": self.group.name,
             "steps": self.step,
             "seconds": round(self.elapsed, 1),
             "loss": self.loss,
@@ -326,6 +325,29 @@ def _fabric(options: ComirOptions) -> Fabric:
         wanted = f"{options.devices} × {options.accelerator}"
         raise TrainingError(f"cannot train on {wanted} here ({error}); try --accelerator cpu --devices 1") from error
     return fabric
+
+
+def _at_pixel_size(pair: Pair, size: float | None) -> Pair:
+    if size is None:
+        return pair
+    return Pair(pair.name, isotropic(pair.fixed, size), isotropic(pair.moving.with_grid(pair.fixed.grid), size))
+
+
+def _group(card: ComirCard, options: ComirOptions) -> RotationGroup:
+    """The group whose rotations the representations are to follow."""
+    if not options.equivariance:
+        return rotation_group("C1", card.ndim)
+    exact = grid_rotations(card.pixel_size)
+    if options.group is None:
+        return exact
+    wanted = rotation_group(options.group, card.ndim)
+    if not {g.permutation for g in wanted.elements} <= {g.permutation for g in exact.elements}:
+        sizes = " × ".join(f"{size:g}" for size in card.pixel_size)
+        raise TrainingError(
+            f"the rotations {wanted.name} do not map pixels of {sizes} onto each other, as {exact.name} does; use "
+            "that, or learn at one pixel size along all axes (pixel_size)"
+        )
+    return wanted
 
 
 def _card(pairs: Sequence[Pair], options: ComirOptions, names: tuple[str, str]) -> ComirCard:

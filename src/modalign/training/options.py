@@ -5,6 +5,7 @@ from math import inf
 
 from modalign.data.augmentation import Augmentation
 from modalign.errors import InvalidInputError
+from modalign.geometry.groups import GroupName
 from modalign.losses import CriticName
 from modalign.nn import Network, UNetOptions
 from modalign.training.budget import Budget
@@ -25,6 +26,8 @@ class ComirOptions:
     """Wall time to train; 6 where no number of steps is given. Where both are, whichever ends first counts."""
     seed: int = 0
     """Seed of every random draw."""
+    pixel_size: float | None = None
+    """Learn at this pixel size, the same along all axes, in the unit of the images; by default at their own."""
     latent_channels: int = 1
     """Channels of the representation."""
     network: Network = field(default_factory=UNetOptions)
@@ -40,7 +43,9 @@ class ComirOptions:
     temperature: float = 0.2
     """Divides the similarities; small values make the hardest negatives count most."""
     equivariance: bool = True
-    """Turn the two patches of a pair independently by multiples of 90°, and their representations back."""
+    """Turn the two patches of a pair independently by rotations of the grid, and their representations back."""
+    group: GroupName | None = None
+    """Which rotations; by default all that map the grid onto itself, by its pixel size."""
     activation_decay: tuple[float, float] = (1e-4, 1e-4)
     """Weights of the mean absolute and the mean squared latent in the loss."""
     learning_rate: float = 2e-3
@@ -74,6 +79,8 @@ class ComirOptions:
             )
         if not all(0 <= value < inf for value in (self.weight_decay, *self.activation_decay)):
             raise InvalidInputError("weight decay and activation decay must be numbers of at least 0")
+        if self.pixel_size is not None and not 0 < self.pixel_size < inf:
+            raise InvalidInputError(f"the pixel size must be a positive number, not {self.pixel_size}")
         if not 0 <= self.seed < 2**63:
             raise InvalidInputError(f"the seed must be a whole number from 0 to 2⁶³ − 1, not {self.seed}")
         Budget(self.steps, self._seconds)
