@@ -8,15 +8,9 @@ from scipy import ndimage
 
 from modalign.geometry import Affine, Grid, Rigid, Similarity, as_rows, identity
 from modalign.image import Image
-from modalign.registration.evidence import (
-    Evidence,
-    _gray_levels,
-    _mutual_information,
-    gather,
-    information,
-    tile_windows,
-)
+from modalign.registration.evidence import Evidence, gather, tile_windows
 from modalign.registration.facts import facts
+from modalign.registration.shared_information import _gray_levels, _mutual_information, information
 from modalign.testing.registration import known_pair, known_pose, textured_scene
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from modalign.nn import Network, TiramisuOptions, UNetOptions
-from modalign.representation.tiling import encode_tiled
+from modalign.representation.tiling import BORDER, TILE_PIXELS, encode_tiled
 
 CPU = torch.device("cpu")
 SMALL = [UNetOptions((4, 6, 8)), TiramisuOptions(4, 2, (1, 1), 1, (1, 1))]
@@ -32,9 +32,29 @@ def test_inside_it_is_the_network_on_the_plain_image() -> None:
 def test_borders_are_reflected() -> None:
     network = UNetOptions((4, 6)).build(2, 1, 1).eval()
     data = np.random.default_rng(0).standard_normal((1, 40, 40), dtype=np.float32)
-    mirrored = np.pad(data, [(0, 0), (16, 16), (16, 16)], mode="reflect")
-    inner = encode_tiled(network, mirrored, device=CPU)[:, 16:-16, 16:-16]
+    mirrored = torch.from_numpy(np.pad(data, [(0, 0), (BORDER, BORDER), (BORDER, BORDER)], mode="reflect"))
+    with torch.inference_mode():
+        inner = network(mirrored[None])[0, :, BORDER:-BORDER, BORDER:-BORDER].numpy()
     np.testing.assert_allclose(encode_tiled(network, data, device=CPU), inner, atol=1e-5)
+
+
+@pytest.mark.parametrize(("ndim", "side"), [(2, 1100), (3, 104)])
+def test_images_beyond_the_size_of_a_tile_are_cut(ndim: int, side: int) -> None:
+    class Recorder:
+        stride, radius, recomputes = 4, 5, False
+
+        def __init__(self) -> None:
+            self.sizes: list[tuple[int, ...]] = []
+
+        def __call__(self, x: torch.Tensor) -> torch.Tensor:
+            self.sizes.append(tuple(x.shape[2:]))
+            return x
+
+    recorder = Recorder()
+    data = np.random.default_rng(0).standard_normal((1, *(side,) * ndim), dtype=np.float32)
+    np.testing.assert_array_equal(encode_tiled(recorder, data, device=CPU), data)
+    assert len(recorder.sizes) == 2**ndim
+    assert max(np.prod(size) for size in recorder.sizes) < 1.7 * TILE_PIXELS
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 50), (1, 7)])

@@ -18,7 +18,7 @@ from modalign.data.pairs import Pair, PairFiles, find_pairs, load_pairs, read_pa
 from modalign.errors import InvalidInputError, OutputError, PairingError
 from modalign.io import check_replaceable, image_files
 from modalign.nn import TiramisuOptions
-from modalign.training import ComirOptions, TrainedComir, TrainingProgress, fit_comir
+from modalign.training import ComirOptions, MemoryPlan, TrainedComir, TrainingProgress, fit_comir
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,15 @@ def _fit(
     unfinished: Path,
     stopping: Event,
 ) -> TrainedComir:
+    told: set[MemoryPlan] = set()
     with progress("train") as advance:
 
         def report(now: TrainingProgress) -> None:
             if stopping.is_set():
                 raise KeyboardInterrupt
+            if now.plan not in told:
+                told.add(now.plan)
+                print(f"{now.plan}; equivariance under {now.group}", file=sys.stderr)
             if now.calibrating:
                 advance(now.fraction, "calibrating the verdict")
                 return

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
 from modalign.nn.collectives import is_distributed, summed
 
@@ -26,6 +27,9 @@ class DenseNetwork(Protocol):
 
     radius: int
     """An output pixel depends on no input pixel farther away than this along any axis."""
+
+    recomputes: bool
+    """Whether training saves memory by computing what is inside the blocks twice."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map ``(n, inputs, *spatial)`` to ``(n, outputs, *spatial)``."""
@@ -63,6 +67,18 @@ class BatchNorm(_BatchNorm):
         self.num_batches_tracked.add_(1)  # type: ignore[union-attr]  # present whenever statistics are tracked
         self.running_mean.lerp_(mean, self.momentum)  # type: ignore[union-attr, arg-type]
         self.running_var.lerp_(variance, self.momentum)  # type: ignore[union-attr, arg-type]
+
+
+def run(network: nn.Module, block: nn.Module, x: Tensor) -> Tensor:
+    """What a block of a network makes of its input; where the network ``recomputes``, nothing inside is kept.
+
+    What the gradient needs is then computed a second time, block by block, on the way back.
+    """
+    if network.recomputes and network.training:
+        again: Tensor = checkpoint(block, x, use_reentrant=False)
+        return again
+    result: Tensor = block(x)
+    return result
 
 
 def conv3(ndim: int, inputs: int, outputs: int, *, bias: bool = True, padding_mode: str = "zeros") -> nn.Module:

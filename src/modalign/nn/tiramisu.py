@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from modalign.nn.layers import CHANNEL_DROPOUT, MAX_POOL, BatchNorm, conv1, conv3, double
+from modalign.nn.layers import CHANNEL_DROPOUT, MAX_POOL, BatchNorm, conv1, conv3, double, run
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Tiramisu(nn.Module):
     def __init__(self, options: TiramisuOptions, ndim: int, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.stride = 2 ** len(options.down)
+        self.recomputes = False
         self.radius = _radius(options)
         self.first = conv3(ndim, in_channels, options.first_filters)
         channels, skips = options.first_filters, []
@@ -66,13 +67,13 @@ class Tiramisu(nn.Module):
         x = self.first(x)
         skips = []
         for block, transition in zip(self.down, self.transitions_down, strict=True):
-            x = torch.cat([x, block(x)], dim=1)
+            x = torch.cat([x, run(self, block, x)], dim=1)
             skips.append(x)
-            x = transition(x)
-        x = self.bottleneck(x)
+            x = run(self, transition, x)
+        x = run(self, self.bottleneck, x)
         for transition, block in zip(self.transitions_up, self.up, strict=True):
-            entering = torch.cat([transition(double(x)), skips.pop()], dim=1)
-            x = block(entering)
+            entering = torch.cat([run(self, transition, double(x)), skips.pop()], dim=1)
+            x = run(self, block, entering)
         result: Tensor = self.head(torch.cat([entering, x], dim=1))
         return result
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from modalign.errors import InvalidInputError
-from modalign.nn.layers import AVERAGE_POOL, BatchNorm, conv1, conv3, double
+from modalign.nn.layers import AVERAGE_POOL, BatchNorm, conv1, conv3, double, run
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class UNet(nn.Module):
         super().__init__()
         widths = options.widths
         levels = len(widths)
+        self.recomputes = False
         self.stride = 2 ** (levels - 1)
         self.radius = _radius(levels)
         depths = (1, *(2,) * (levels - 1))
@@ -55,12 +56,12 @@ class UNet(nn.Module):
 
     def forward(self, x: Float[Tensor, "n inputs *spatial"]) -> Float[Tensor, "n outputs *spatial"]:
         """Map images to latents of the same size, which must be a multiple of ``stride``."""
-        skips = [self.down[0](x)]
+        skips = [run(self, self.down[0], x)]
         for block in self.down[1:]:
-            skips.append(block(self.pool(skips[-1])))
+            skips.append(run(self, block, self.pool(skips[-1])))
         x = skips.pop()
         for block, skip in zip(reversed(self.up), reversed(skips), strict=True):
-            x = block(torch.cat([double(x), skip], dim=1))
+            x = run(self, block, torch.cat([double(x), skip], dim=1))
         result: Tensor = self.head(x)
         return result
 

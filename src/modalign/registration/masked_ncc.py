@@ -10,6 +10,7 @@ here the sums over the channels are added before the division, and neither sum o
 """
 
 import math
+from collections.abc import Callable
 from itertools import product
 from typing import Any
 
@@ -132,6 +133,11 @@ class Correlator:
 
         At shift d, pixel x of ``fixed`` meets pixel x + d of ``moving``; negative shifts are stored from the end.
         """
+        cross, scale, offset, count = self._terms(spectra)
+        return cross * spread(scale, self._coarsening) - spread(offset, self._coarsening), count
+
+    def _terms(self, spectra: Spectra) -> tuple[Array, Array, Array, Array]:
+        """Sums of products at every shift; at every ``coarsening``-th, what makes scores of them, and the overlap."""
         cross = self._summed((self._spectra[:-2] * spectra[:-2]).sum(0)[None], self.period)[0]
         low = self._lowest(spectra)
         against_mask = self._summed(self._low * low[-1], self._small)
@@ -139,20 +145,20 @@ class Correlator:
         count = against_mask[-1]
         scale, offset = _normalisation(against_mask[:-2], mask_against[:-1], against_mask[-2], mask_against[-1], count)
         allowed = count >= self._least
-        scale, offset = np.where(allowed, scale, 0), np.where(allowed, offset, 1)
-        return cross * self._spread(scale) - self._spread(offset), count
+        return cross, np.where(allowed, scale, 0), np.where(allowed, offset, 1), count
 
     def peaks(self, spectra: Spectra, number: int) -> list[tuple[float, float, tuple[int, ...]]]:
         """Score, overlap in pixels and shift of the highest local maxima of the rank, highest first."""
-        scores, count = self.scores(spectra)
-        weights = self._spread(np.sqrt(np.maximum(count, 0)))
-        ranks = scores * weights
+        cross, scale, offset, count = self._terms(spectra)
+        weight = np.sqrt(np.maximum(count, 0))
+        ranks = _RANKS.get(len(self.period), _ranks)(cross, scale, offset, weight, self._coarsening)
         found = []
         for _ in range(number):
             index = np.unravel_index(int(ranks.argmax()), ranks.shape)
             if ranks[index] <= 0:
                 break
-            found.append((float(scores[index]), float(weights[index]) ** 2, self._shift(index)))
+            overlap = _between(weight, index, self._coarsening) ** 2
+            found.append((float(ranks[index] / math.sqrt(overlap)), overlap, self._shift(index)))
             ranks[tuple(slice(max(0, k - PEAK_RADIUS), k + PEAK_RADIUS + 1) for k in index)] = -1
         return found
 
@@ -167,7 +173,7 @@ class Correlator:
         shifts = [np.where(k < n, k, k - p) for k, n, p in zip(axes, self._box, self.period, strict=True)]
         distance = sum(np.square(shift - x) for shift, x in zip(shifts, place, strict=True))
         peaks = scores == ndimage.maximum_filter(scores, 3, mode="wrap")
-        counted = peaks & (np.asarray(distance) > near**2) & (self._spread(count) >= least_overlap)
+        counted = peaks & (np.asarray(distance) > near**2) & (spread(count, self._coarsening) >= least_overlap)
         return max(float(scores[counted].max(initial=0.0)), 0.0)
 
     def _shift(self, index: tuple[Any, ...]) -> tuple[int, ...]:
@@ -185,21 +191,49 @@ class Correlator:
             spectra = np.take(spectra, kept, axis)
         return spectra[..., : self._small[-1] // 2 + 1]
 
-    def _spread(self, coarse: Float[Array, "*coarse"]) -> Float[Array, "*shifts"]:
-        """Linear interpolation between the coarse shifts, around the period.
 
-        Elementwise on purpose: matrix products of this size start the threads of BLAS for nothing.
-        """
-        share = np.arange(self._coarsening, dtype=np.float32) / np.float32(self._coarsening)
-        for axis in range(coarse.ndim):
-            step = np.roll(coarse, -1, axis) - coarse
-            fine = np.empty((*coarse.shape[: axis + 1], self._coarsening, *coarse.shape[axis + 1 :]), np.float32)
-            for k, part in enumerate(share):
-                window = (slice(None),) * (axis + 1) + (k,)
-                np.multiply(step, part, out=fine[window])
-                fine[window] += coarse
-            coarse = fine.reshape(*coarse.shape[:axis], -1, *coarse.shape[axis + 1 :])
-        return coarse
+def spread(coarse: Float[Array, "*coarse"], step: int) -> Float[Array, "*shifts"]:
+    """Linear interpolation of a periodic field known at every ``step``-th shift.
+
+    Elementwise on purpose: matrix products of this size start the threads of BLAS for nothing.
+    """
+    share = np.arange(step, dtype=np.float32) / np.float32(step)
+    for axis in range(coarse.ndim):
+        ahead = np.roll(coarse, -1, axis) - coarse
+        fine = np.empty((*coarse.shape[: axis + 1], step, *coarse.shape[axis + 1 :]), np.float32)
+        for k, part in enumerate(share):
+            window = (slice(None),) * (axis + 1) + (k,)
+            np.multiply(ahead, part, out=fine[window])
+            fine[window] += coarse
+        coarse = fine.reshape(*coarse.shape[:axis], -1, *coarse.shape[axis + 1 :])
+    return coarse
+
+
+def _between(coarse: Float[Array, "*coarse"], index: tuple[Any, ...], step: int) -> float:
+    """One value of :func:`spread`."""
+    corners = coarse[np.ix_(*((k // step, (k // step + 1) % n) for k, n in zip(index, coarse.shape, strict=True)))]
+    for k in index:
+        share = (k % step) / step
+        corners = (1 - share) * corners[0] + share * corners[1]
+    return float(corners)
+
+
+def _ranks(cross: Array, scale: Array, offset: Array, weight: Array, step: int) -> Float[Array, "*shifts"]:
+    """Score times the root of the overlap at every shift."""
+    return np.asarray((cross * spread(scale, step) - spread(offset, step)) * spread(weight, step))
+
+
+def _volume_ranks(cross: Array, scale: Array, offset: Array, weight: Array, step: int) -> Float[Array, "*shifts"]:
+    from modalign.registration.volume_kernels import rank_shifts
+
+    coarse = np.stack([scale, offset, weight], axis=2).astype(np.float32)
+    ranks = np.empty(cross.shape, np.float32)
+    rank_shifts(np.ascontiguousarray(cross, np.float32), coarse, step, ranks)
+    return ranks
+
+
+_RANKS: dict[int, Callable[[Array, Array, Array, Array, int], Array]] = {3: _volume_ranks}
+"""Faster ways than the general one, by the number of dimensions."""
 
 
 def _periods(fixed: tuple[int, ...], box: tuple[int, ...], least: float, coarsening: int) -> tuple[int, ...]:

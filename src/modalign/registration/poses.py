@@ -1,5 +1,6 @@
 """Two images at one pixel size, and what may be true of them: poses and candidates."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -16,6 +17,8 @@ from modalign.registration.workspace import isotropic
 Array = np.ndarray
 SIGNED = frozenset({2})
 """Numbers of dimensions in which a rotation has a direction."""
+VALID = 0.999
+"""Share of a sample that must come from valid pixels."""
 
 
 @dataclass(frozen=True)
@@ -179,31 +182,45 @@ def linear_scale(transform: Linear) -> float:
 def warped(moving: Stack, moving_grid: Grid, fixed_grid: Grid, fixed_to_moving: Linear) -> Stack:
     """A stack sampled linearly on another grid; pixels that need values from outside the mask become invalid."""
     matrix = np.linalg.inv(moving_grid.matrix) @ fixed_to_moving.matrix @ fixed_grid.matrix
-    mask, *data = (linear(channel, matrix, fixed_grid.shape) for channel in (moving[-1], *moving[:-2]))
-    return stacked(np.stack(data), (mask > 0.999).astype(np.float32))
-
-
-def linear(channel: Array, matrix: Array, shape: tuple[int, ...]) -> Float[Array, "*fixed_spatial"]:
-    """A channel, interpolated, at the indices to which a homogeneous matrix takes those of another grid; 0 outside."""
-    if len(shape) in _PLANAR:
-        return _in_plane(channel, matrix, shape, "INTER_LINEAR", 0)
-    return np.asarray(ndimage.affine_transform(channel, matrix, output_shape=shape, output=np.float32, order=1))
+    return _WARPS[fixed_grid.ndim](moving, matrix, fixed_grid.shape)
 
 
 def nearest(labels: Array, matrix: Array, shape: tuple[int, ...], outside: int) -> Shaped[Array, "*fixed_spatial"]:
-    """The same without interpolation, for labels."""
-    if len(shape) in _PLANAR:
-        return _in_plane(labels, matrix, shape, "INTER_NEAREST", outside)
+    """Labels at the indices to which a homogeneous matrix takes those of another grid, without interpolation."""
+    return _LOOK_UPS[len(shape)](labels, matrix, shape, outside)
+
+
+def _warped_plane(stack: Stack, matrix: Array, shape: tuple[int, ...]) -> Stack:
+    mask, *data = (_plane(channel, matrix, shape, "INTER_LINEAR", 0) for channel in (stack[-1], *stack[:-2]))
+    return stacked(np.stack(data), (mask > VALID).astype(np.float32))
+
+
+def _warped_volume(stack: Stack, matrix: Array, shape: tuple[int, ...]) -> Stack:
+    from modalign.registration.volume_kernels import warp
+
+    result = np.zeros((len(stack), *shape), np.float32)
+    warp(np.ascontiguousarray(stack), matrix[:-1], result)
+    return result
+
+
+def _looked_up_plane(labels: Array, matrix: Array, shape: tuple[int, ...], outside: int) -> Array:
+    return _plane(labels, matrix, shape, "INTER_NEAREST", outside)
+
+
+def _looked_up_volume(labels: Array, matrix: Array, shape: tuple[int, ...], outside: int) -> Array:
     return np.asarray(ndimage.affine_transform(labels, matrix, output_shape=shape, order=0, cval=outside))
 
 
-_PLANAR = frozenset({2})
-"""Numbers of dimensions in which OpenCV does the same, faster."""
-
-
-def _in_plane(channel: Array, matrix: Array, shape: tuple[int, ...], method: str, outside: int) -> Array:
+def _plane(channel: Array, matrix: Array, shape: tuple[int, ...], method: str, outside: int) -> Array:
     import cv2
 
     rows = matrix[:-1][::-1][:, [1, 0, 2]]  # OpenCV counts (x, y)
     flags = getattr(cv2, method) | cv2.WARP_INVERSE_MAP
     return np.asarray(cv2.warpAffine(channel, rows, shape[::-1], flags=flags, borderValue=outside))
+
+
+_WARPS: dict[int, Callable[[Stack, Array, tuple[int, ...]], Stack]] = {2: _warped_plane, 3: _warped_volume}
+_LOOK_UPS: dict[int, Callable[[Array, Array, tuple[int, ...], int], Array]] = {
+    2: _looked_up_plane,
+    3: _looked_up_volume,
+}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import product
-from math import ceil
+from math import ceil, prod
 
 import numpy as np
 import torch
@@ -11,7 +11,11 @@ from jaxtyping import Float
 from modalign.nn.layers import DenseNetwork
 
 Array = np.ndarray
-TILE_PIXELS = 512 * 512
+Window = tuple[slice, ...]
+TILE_PIXELS = 1 << 20
+"""Pixels or voxels of a tile: a network of 8 channels at full resolution then needs some 200 MB."""
+BORDER = 8
+"""Images are continued beyond their borders by at least so many pixels: the first layers then see no border."""
 
 
 def encode_tiled(
@@ -21,35 +25,46 @@ def encode_tiled(
     device: torch.device,
     tile: int | None = None,
 ) -> Float[Array, "latents *spatial"]:
-    """Apply a network to an image that is continued by reflection beyond its borders.
+    """Apply a network to an image that is continued by reflection a little beyond its borders.
 
-    Each tile is given a margin as wide as the network's reach, so that its inner part is what the network would give
-    on an endless image; borders inside the network never show.
+    Where the image is cut into tiles, each is given as many more pixels of the image as the network reaches, so that
+    the result does not depend on the size of the tiles.
 
     Args:
         network: In evaluation mode, on ``device``.
         data: Network input, float32.
         device: Where to compute.
-        tile: Side of a tile in pixels, rounded up to the stride of the network; by default about 512² pixels a tile.
+        tile: Side of a tile in pixels, rounded up to the stride of the network; by default the whole image is one if it
+            has up to ``TILE_PIXELS`` pixels, and else tiles have about so many.
     """
-    stride = network.stride
-    margin = _up(network.radius, stride)
-    shape = data.shape[1:]
-    side = _up(tile or round(TILE_PIXELS ** (1 / len(shape))), stride)
-    sides = tuple(min(side, _up(n, stride)) for n in shape)
-    beyond = [(margin, _up(n, s) - n + margin) for n, s in zip(shape, sides, strict=True)]
-    padded = np.pad(data, [(0, 0), *beyond], mode="reflect")
+    shape, stride = data.shape[1:], network.stride
+    border, reach = _up(BORDER, stride), _up(network.radius, stride)
+    padded = np.pad(data, [(0, 0), *((border, _up(n + border, stride) - n) for n in shape)], mode="reflect")
     result: Array | None = None
-    for start in _starts(shape, sides):
-        window = tuple(slice(s, s + n + 2 * margin) for s, n in zip(start, sides, strict=True))
+    for core in _tiles(padded.shape[1:], stride, tile):
+        inside = [(max(c.start, border), min(c.stop, border + n)) for c, n in zip(core, shape, strict=True)]
+        if any(a >= b for a, b in inside):
+            continue
+        window = tuple(
+            slice(max(0, c.start - reach), min(n, c.stop + reach)) for c, n in zip(core, padded.shape[1:], strict=True)
+        )
         latents = _forward(network, padded[(slice(None), *window)], device)
         if result is None:
             result = np.empty((len(latents), *shape), dtype=np.float32)
-        inner = tuple(slice(margin, margin + min(n, m - s)) for s, n, m in zip(start, sides, shape, strict=True))
-        outer = tuple(slice(s, min(s + n, m)) for s, n, m in zip(start, sides, shape, strict=True))
-        result[(slice(None), *outer)] = latents[(slice(None), *inner)]
+        to = tuple(slice(a - border, b - border) for a, b in inside)
+        source = tuple(slice(a - w.start, b - w.start) for (a, b), w in zip(inside, window, strict=True))
+        result[(slice(None), *to)] = latents[(slice(None), *source)]
     assert result is not None  # every image has at least one tile
     return result
+
+
+def _tiles(shape: tuple[int, ...], stride: int, side: int | None) -> Iterator[Window]:
+    """Windows that cover a shape without overlap, their corners on multiples of the stride."""
+    if side is None:
+        side = max(shape) if prod(shape) <= TILE_PIXELS else round(TILE_PIXELS ** (1 / len(shape)))
+    step = _up(side, stride)
+    cuts = ([(start, min(start + step, n)) for start in range(0, n, step)] for n in shape)
+    return (tuple(slice(*cut) for cut in cuts) for cuts in product(*cuts))
 
 
 def _forward(network: DenseNetwork, window: Array, device: torch.device) -> Array:
@@ -60,10 +75,6 @@ def _forward(network: DenseNetwork, window: Array, device: torch.device) -> Arra
 
 def _memory_format(batch: torch.Tensor) -> torch.memory_format:
     return {4: torch.channels_last, 5: torch.channels_last_3d}[batch.ndim]
-
-
-def _starts(shape: tuple[int, ...], sides: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    return product(*(range(0, n, side) for n, side in zip(shape, sides, strict=True)))
 
 
 def _up(value: int, step: int) -> int:

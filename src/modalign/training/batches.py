@@ -59,6 +59,14 @@ def turned(batch: Tensor, turns: Sequence[GroupElement]) -> Tensor:
     return torch.stack([turn.act(sample) for turn, sample in zip(turns, batch, strict=True)])
 
 
+def random_shifts(count: int, patch: int, ndim: int, generator: np.random.Generator) -> list[tuple[int, ...]]:
+    """Shifts in random directions, by one pixel to an eighth of a patch."""
+    directions = generator.standard_normal((count, ndim))
+    lengths = generator.uniform(1, max(patch / 8, 1), (count, 1))
+    steps = np.rint(lengths * directions / np.abs(directions).max(axis=1, keepdims=True)).astype(int)
+    return [tuple(map(int, step)) for step in steps]
+
+
 def memory_format(ndim: int) -> torch.memory_format:
     """Channels last: the layout in which convolutions are fastest."""
     return {2: torch.channels_last, 3: torch.channels_last_3d}[ndim]

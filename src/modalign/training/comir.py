@@ -22,16 +22,18 @@ from modalign.data.patches import largest_patch
 from modalign.errors import TrainingError
 from modalign.geometry import RotationGroup, grid_rotations, rotation_group
 from modalign.io import plain
-from modalign.losses import CRITICS, activation_decay, chance_level, info_nce, standardised
+from modalign.losses import CRITICS, activation_decay, chance_level, info_nce, near_misses, standardised
 from modalign.nn.collectives import gathered
 from modalign.registration.workspace import isotropic
 from modalign.representation import ComirCard, ComirModel, Modality
-from modalign.training.batches import BatchSource, memory_format, turned
+from modalign.training.batches import BatchSource, memory_format, random_shifts, turned
 from modalign.training.budget import learning_rate_factor
 from modalign.training.calibration import calibrated
 from modalign.training.checkpoint import Checkpoint, State, copied, optimizer_state, restore_optimizer
+from modalign.training.memory import MemoryPlan, memory_plan
 from modalign.training.options import ComirOptions
 from modalign.training.precision import choose_precision
+from modalign.training.step import backpropagated
 from modalign.training.validation import Validation, Validator
 
 NOTHING_LEARNT = 0.9
@@ -48,6 +50,8 @@ class TrainingProgress:
         loss: Running mean of the contrastive loss.
         chance: The loss at which nothing is learnt.
         validation: The last validation, if any.
+        plan: How a step is worked through, and what it needs of memory.
+        group: Name of the rotations that the representations follow.
         calibrating: Whether training is over and ``fraction`` is that of the calibration of the verdict.
     """
 
@@ -56,6 +60,8 @@ class TrainingProgress:
     loss: float
     chance: float
     validation: Validation | None
+    plan: MemoryPlan
+    group: str
     calibrating: bool = False
 
 
@@ -99,7 +105,7 @@ def fit_comir(
         about: Facts for the card, such as the licence of the data.
         checkpoint: Folder that holds the state of an unfinished training.
         resume: Go on from that folder, if it exists.
-        report: Called after every step.
+        report: Called before the first step and after every one.
 
     Raises:
         TrainingError: There is no pair, the images are too small, or the training to resume was another one.
@@ -142,7 +148,11 @@ class _Trainer:
         torch.manual_seed(options.seed)
         self.model = ComirModel.untrained(_card(pairs, options, modalities))
         stride = max(int(network.stride) for network in self.model.networks.values())  # type: ignore[arg-type]
-        self.patch = largest_patch(pairs, options.patch, stride, options.augmentation.largest_scale)
+        largest = largest_patch(pairs, options.patch, stride, options.augmentation.largest_scale)
+        self.plan = memory_plan(self.model.card, options, largest)
+        self.patch = self.plan.patch
+        for network in self.model.networks.values():
+            network.recomputes = self.plan.recomputes  # type: ignore[assignment]  # a plain attribute
         self.batches = BatchSource.of(pairs, self.model.card, self.patch, options.augmentation)
         self.judged_on = list(validation_pairs or pairs)
         self.validator = Validator.draw(self.judged_on, options.validation, options.seed)
@@ -161,7 +171,7 @@ class _Trainer:
 
     @property
     def chance(self) -> float:
-        return chance_level(self.options.batch * self.fabric.world_size)
+        return chance_level(self.options.batch * self.fabric.world_size, self.options.near_misses)
 
     def run(self, *, resume: bool, about: Mapping[str, Any]) -> TrainedComir:
         if resume and self.folder and self.folder.is_dir():
@@ -178,6 +188,7 @@ class _Trainer:
     def _loop(self) -> None:
         started, saved = monotonic() - self.elapsed, monotonic()
         fraction = self._fraction()
+        self._tell(fraction)
         while fraction < 1:
             self.between_steps = False
             self._train_step(fraction)
@@ -195,8 +206,8 @@ class _Trainer:
 
     def _tell(self, fraction: float, *, calibrating: bool = False) -> None:
         if self.fabric.is_global_zero:
-            now = TrainingProgress(self.step, fraction, self.loss, self.chance, self.best_validation, calibrating)
-            self.report(now)
+            state = (self.step, fraction, self.loss, self.chance, self.best_validation)
+            self.report(TrainingProgress(*state, self.plan, self.group.name, calibrating))
 
     def _fraction(self) -> float:
         fraction = self.options.budget.fraction(self.step, self.elapsed)
@@ -214,18 +225,24 @@ class _Trainer:
         generator = np.random.default_rng([self.options.seed, self.fabric.global_rank, self.step])
         fixed, moving = self.batches.draw(self.options.batch, generator, self.fabric.device)
         turns = [self.group.draw(self.options.batch, generator) for _ in range(2)]
-        latents = self.networks(turned(fixed, turns[0]), turned(moving, turns[1]))
-        a, b = (turned(z, [g.inverse() for g in turn]) for z, turn in zip(latents, turns, strict=True))
-        contrast = self._contrast(*((standardised(a), standardised(b)) if self.options.standardise else (a, b)))
-        decay = sum(
-            weight * activation_decay(a, b, power) for power, weight in enumerate(self.options.activation_decay, 1)
-        )
+
+        shifts = random_shifts(self.options.near_misses, self.patch, fixed.ndim - 2, generator)
+
+        def loss(*latents: Tensor) -> tuple[Tensor, Tensor]:
+            a, b = (turned(z, [g.inverse() for g in turn]) for z, turn in zip(latents, turns, strict=True))
+            contrast = self._contrast(a, b, shifts)
+            decay = sum(
+                weight * activation_decay(a, b, power) for power, weight in enumerate(self.options.activation_decay, 1)
+            )
+            return contrast, contrast + decay
+
         self.optimizer.zero_grad()
-        self.fabric.backward(contrast + decay)
+        inputs = turned(fixed, turns[0]), turned(moving, turns[1])
+        contrast = backpropagated(self.networks, inputs, loss, self.plan.part, self.fabric.backward)
         for network in (self.networks.module.fixed, self.networks.module.moving):
             clip_grad_norm_(network.parameters(), self.options.gradient_norm)
         self.optimizer.step()
-        self._count(float(contrast.detach()))
+        self._count(float(contrast))
 
     def _count(self, loss: float) -> None:
         if not np.isfinite(loss):
@@ -234,12 +251,15 @@ class _Trainer:
         forget = max(0.02, 1 / self.step)
         self.loss = loss if self.step == 1 else (1 - forget) * self.loss + forget * loss
 
-    def _contrast(self, a: Tensor, b: Tensor) -> Tensor:
-        everyone, offset = None, 0
+    def _contrast(self, a: Tensor, b: Tensor, shifts: list[tuple[int, ...]]) -> Tensor:
+        critic, everyone, offset = CRITICS[self.options.critic], None, 0
+        normalise = standardised if self.options.standardise else torch.nn.Identity()
+        misses = near_misses(a, b, critic, shifts, normalise) if shifts else None
+        a, b = normalise(a), normalise(b)
         if self.fabric.world_size > 1:
             everyone, offset = (gathered(a), gathered(b)), len(a) * self.fabric.global_rank
-        critic = CRITICS[self.options.critic]
-        return info_nce(a, b, critic, self.options.temperature, everyone=everyone, offset=offset)
+        temperature = self.options.temperature
+        return info_nce(a, b, critic, temperature, everyone=everyone, offset=offset, near_misses=misses)
 
     def _validate(self) -> None:
         if not all(bool(weight.isfinite().all()) for weight in self.networks.parameters()):
@@ -298,6 +318,7 @@ class _Trainer:
             "options": asdict(self.options),
             "patch": self.patch,
             "group": self.group.name,
+            "plan": str(self.plan),
             "steps": self.step,
             "seconds": round(self.elapsed, 1),
             "loss": self.loss,

@@ -36,12 +36,17 @@ class ComirOptions:
     """Side of the training patches in pixels; made smaller where the images are too small for it."""
     batch: int = 16
     """Patches of each modality in a step, on each device."""
+    max_memory: float | None = None
+    """Memory to keep to, GiB: layers are then computed twice, batches worked on in parts, or patches made smaller, as
+    far as needed; the negatives stay those of the whole batch."""
     critic: CriticName = "mse"
     """What makes two representations alike."""
     standardise: bool = True
     """Compare latents at zero mean and unit variance, as correlation does; learns several times faster."""
     temperature: float = 0.2
     """Divides the similarities; small values make the hardest negatives count most."""
+    near_misses: int = 0
+    """Further negatives of each latent: its own partner, shifted by a few pixels; they make alignment more exact."""
     equivariance: bool = True
     """Turn the two patches of a pair independently by rotations of the grid, and their representations back."""
     group: GroupName | None = None
@@ -70,6 +75,8 @@ class ComirOptions:
     """How often an unfinished training is saved, where a folder for it is given."""
 
     def __post_init__(self) -> None:
+        if self.near_misses < 0:
+            raise InvalidInputError(f"the number of near misses is at least 0, not {self.near_misses}")
         if min(self.latent_channels, self.patch, self.devices) < 1 or self.batch < 2:
             raise InvalidInputError("patch, latent channels and devices must be at least 1, and the batch at least 2")
         positive = (self.temperature, self.learning_rate, self.gradient_norm, self.checkpoint_seconds)
@@ -79,6 +86,8 @@ class ComirOptions:
             )
         if not all(0 <= value < inf for value in (self.weight_decay, *self.activation_decay)):
             raise InvalidInputError("weight decay and activation decay must be numbers of at least 0")
+        if self.max_memory is not None and not 0 < self.max_memory < inf:
+            raise InvalidInputError(f"the memory to keep to must be a positive number of GiB, not {self.max_memory}")
         if self.pixel_size is not None and not 0 < self.pixel_size < inf:
             raise InvalidInputError(f"the pixel size must be a positive number, not {self.pixel_size}")
         if not 0 <= self.seed < 2**63:

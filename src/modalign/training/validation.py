@@ -51,7 +51,7 @@ class Validation:
 
     Attributes:
         success: Fraction of displaced pairs registered to within 2 % of the patch width.
-        median_error: Median mean corner error in pixels; ``None`` where most were refused.
+        median_error: Median mean corner error in pixels; ``None`` where for most nothing was found.
         count: Number of displaced pairs.
     """
 
@@ -95,7 +95,7 @@ class Validator:
         fixed, moving = model.encoder("fixed", device=device), model.encoder("moving", device=device)
         errors, widths = [], []
         for view in self.views:
-            found = self.engine.register(fixed.encode(view.fixed), moving.encode(view.moving)).fixed_to_moving
+            found = self.engine.register(fixed.encode(view.fixed), moving.encode(view.moving)).candidate
             grid = view.fixed.grid
             pixel = float(np.mean(grid.spacing))
             errors.append(corner_error(grid, found, view.fixed_to_moving) / pixel if found else float("inf"))

@@ -17,8 +17,9 @@ from modalign.registration import ENGINES, Registrar
 from modalign.representation.handmade import HANDMADE
 
 Part = TypeVar("Part")
-IDENTITY, COMIR = "identity", "comir"
-ENCODER_KINDS = (IDENTITY, *HANDMADE, COMIR)
+IDENTITY, COMIR, SLICES = "identity", "comir", "comir-slices"
+ENCODER_KINDS = (IDENTITY, *HANDMADE, COMIR, SLICES)
+WITH_MODEL = (COMIR, SLICES)
 DO_NOTHING = "do nothing"
 SHOWN = 8
 """Names listed in a message."""
@@ -46,9 +47,9 @@ class EncoderPlan:
     name: str
     """What to call it in the tables."""
     kind: str = IDENTITY
-    """identity, a hand-made representation, or comir."""
+    """identity, a hand-made representation, comir, or comir-slices: volumes slice by slice, with a 2D model."""
     model: str | None = None
-    """Model folder of kind comir; {dataset} in it stands for the name of the set."""
+    """Model folder of the last two kinds; {dataset} in it stands for the name of the set."""
     datasets: tuple[str, ...] = ("*",)
     """Names or patterns of the sets it is used on."""
 
@@ -59,9 +60,11 @@ class EncoderPlan:
             raise BatchError(
                 f"the encoder {self.name!r} is of kind {self.kind}: name another kind, or call it otherwise"
             )
-        if self.model is None and self.kind == COMIR:
-            raise BatchError(f"the encoder {self.name!r} is of kind comir and needs a model folder: add model = …")
-        if self.model is not None and self.kind != COMIR:
+        if self.model is None and self.kind in WITH_MODEL:
+            raise BatchError(
+                f"the encoder {self.name!r} is of kind {self.kind} and needs a model folder: add model = …"
+            )
+        if self.model is not None and self.kind not in WITH_MODEL:
             raise BatchError(f"the encoder {self.name!r}: a model belongs to the kind comir, not to {self.kind}")
 
 

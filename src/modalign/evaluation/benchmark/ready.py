@@ -6,7 +6,7 @@ from pathlib import Path
 
 from modalign.batch.registration import cached_model
 from modalign.errors import BatchError, ModalignError
-from modalign.evaluation.benchmark.plan import COMIR, Plan
+from modalign.evaluation.benchmark.plan import SLICES, WITH_MODEL, Plan
 from modalign.evaluation.benchmark.task import ViewTask
 from modalign.evaluation.benchmark.views import View, read_landmarks
 from modalign.evaluation.peers import Peer
@@ -57,8 +57,8 @@ def _first_view(tasks: Sequence[ViewTask]) -> View:
 def _check_methods(task: ViewTask, view: View) -> None:
     ndim, dataset = view.fixed.ndim, task.view.dataset
     for encoder, registrar in task.methods:
-        if encoder.kind == COMIR:
-            _check_model(task.models[encoder.name], view, dataset)
+        if encoder.kind in WITH_MODEL:
+            _check_model(task.models[encoder.name], view, dataset, ndim - (encoder.kind == SLICES))
         method = registrar.method
         if ndim not in method.ndims:
             raise BatchError(
@@ -67,12 +67,12 @@ def _check_methods(task: ViewTask, view: View) -> None:
             )
 
 
-def _check_model(folder: Path, view: View, dataset: str) -> None:
+def _check_model(folder: Path, view: View, dataset: str, ndim: int) -> None:
     card = cached_model(folder).card
     for modality, image in ((card.fixed, view.fixed), (card.moving, view.moving)):
         channels = len(image.without_alpha().data)
-        if (card.ndim, len(modality.channels)) != (image.ndim, channels):
+        if (card.ndim, len(modality.channels)) != (ndim, channels):
             raise BatchError(
                 f"the model {folder} takes {card.ndim}D images with {len(modality.channels)} channels as "
-                f"{modality.name}; those of {dataset!r} are {image.ndim}D with {channels}"
+                f"{modality.name}; those of {dataset!r} are {ndim}D with {channels}"
             )

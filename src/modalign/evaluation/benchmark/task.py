@@ -11,7 +11,7 @@ from modalign.batch.pairs import content_hash
 from modalign.batch.registration import cached_model
 from modalign.batch.work import digest_of
 from modalign.errors import ModalignError
-from modalign.evaluation.benchmark.plan import COMIR, DO_NOTHING, EncoderPlan, RegistrarPlan, row_name
+from modalign.evaluation.benchmark.plan import DO_NOTHING, SLICES, WITH_MODEL, EncoderPlan, RegistrarPlan, row_name
 from modalign.evaluation.benchmark.protocols import Natural
 from modalign.evaluation.benchmark.views import View, ViewPlan
 from modalign.evaluation.peers import Peer
@@ -21,6 +21,7 @@ from modalign.io import make_folder, read_json, remove_leftovers, write_json
 from modalign.registration import Judge, Registration, register
 from modalign.representation.encoder import Encoder, Identity
 from modalign.representation.handmade import HANDMADE
+from modalign.representation.slices import SliceWise
 
 ROWS = "rows"
 """Folder with the rows of a view as they come, so that an interrupted view and a longer plan keep what is done: a task
@@ -71,7 +72,7 @@ class ViewTask:
 
     def _inputs(self) -> Iterator[Path]:
         yield from self.view.case.files
-        yield from dict.fromkeys(self.models[encoder.name] for encoder, _ in self.methods if encoder.kind == COMIR)
+        yield from dict.fromkeys(self.models[encoder.name] for encoder, _ in self.methods if encoder.kind in WITH_MODEL)
 
     def _row_digest(self, method: Method | None) -> str:
         return digest_of(self._about_view(), *([] if method is None else [self._about(*method)]))[:32]
@@ -90,7 +91,7 @@ class ViewTask:
         return [view.dataset, case, files, protocol, view.label, view.draw, view.width, view.seed, self.verdict]
 
     def _about(self, encoder: EncoderPlan, registrar: RegistrarPlan) -> Any:
-        model = content_hash(self.models[encoder.name]) if encoder.kind == COMIR else ""
+        model = content_hash(self.models[encoder.name]) if encoder.kind in WITH_MODEL else ""
         method = registrar.method
         return [encoder.name, encoder.kind, model, registrar.name, type(method).__name__, asdict(method)]  # type: ignore[call-overload]
 
@@ -129,11 +130,16 @@ class _Seen:
 
     def judge(self, encoder: EncoderPlan) -> Judge:
         """Who judges results on these representations."""
-        return Judge.of_model(cached_model(self.models[encoder.name]).calibration) if encoder.kind == COMIR else Judge()
+        return (
+            Judge.of_model(cached_model(self.models[encoder.name]).calibration)
+            if encoder.kind in WITH_MODEL
+            else Judge()
+        )
 
     def _encoders(self, encoder: EncoderPlan) -> tuple[Encoder, Encoder]:
-        if encoder.kind == COMIR:
-            return cached_model(self.models[encoder.name]).encoders()
+        if encoder.kind in WITH_MODEL:
+            fixed, moving = cached_model(self.models[encoder.name]).encoders()
+            return (SliceWise(fixed), SliceWise(moving)) if encoder.kind == SLICES else (fixed, moving)
         same: Encoder = HANDMADE.get(encoder.kind, Identity())
         return same, same
 

@@ -1,0 +1,176 @@
+"""What a step of training needs of memory, and how to make it fit into a budget.
+
+The batch supplies the negatives, so it is the last to give way: first what is inside the blocks of the networks is
+computed twice instead of kept, then the batch is worked on in parts (see :mod:`modalign.training.step`), and only then
+patches get smaller.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from modalign.data.patches import window_size
+from modalign.errors import TrainingError
+from modalign.nn import build_network
+from modalign.representation import ComirCard, Modality
+from modalign.training.options import ComirOptions
+
+GIB = 1 << 30
+BASE = 0.45 * GIB
+"""What the program needs before the first step: mostly the libraries."""
+STATES = 4
+"""Copies of the weights: themselves, their gradients, and two averages of the optimiser."""
+TRANSIENT = 4
+"""Copies of the largest layer that are there at once while it is computed or its gradient is."""
+WINDOW_COPIES = 5
+"""Copies of the windows that the augmentation makes."""
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """How a step is worked through.
+
+    Attributes:
+        patch: Side of the patches, pixels.
+        ndim: Number of their dimensions.
+        batch: Patches of each modality in a step.
+        part: Patches of each modality that are in the networks at a time.
+        recomputes: Whether what is inside the blocks of the networks is computed twice instead of kept.
+        needed: Estimated peak of the memory of the process, bytes.
+    """
+
+    patch: int
+    ndim: int
+    batch: int
+    part: int
+    recomputes: bool
+    needed: float
+
+    def __str__(self) -> str:
+        size = " × ".join([str(self.patch)] * self.ndim)
+        ways = [] if self.part == self.batch else [f"{self.part} at a time, all of them as negatives"]
+        ways += ["layers computed twice to save memory"] if self.recomputes else []
+        return "; ".join([f"{self.batch} patches of {size} a step", *ways, f"about {self.needed / GIB:.1f} GiB"])
+
+
+def memory_plan(card: ComirCard, options: ComirOptions, patch: int) -> MemoryPlan:
+    """The plan that fits into ``options.max_memory``; without a limit, the fastest one.
+
+    Args:
+        card: What the networks take and give.
+        options: Of the training.
+        patch: Largest side of the patches.
+
+    Raises:
+        TrainingError: There is none; the message says how much is needed at least.
+    """
+    smallest: MemoryPlan | None = None
+    for plan in _plans(card, options, patch):
+        if options.max_memory is None or plan.needed <= options.max_memory * GIB:
+            return plan
+        smallest = plan if smallest is None or plan.needed < smallest.needed else smallest
+    assert smallest is not None  # there is always a plan to try
+    raise TrainingError(
+        f"training does not fit into {options.max_memory:g} GiB: the least is {smallest.needed / GIB:.2f} GiB, with "
+        f"{smallest}. Give more (max_memory), or use a smaller network, or a smaller batch."
+    )
+
+
+def _plans(card: ComirCard, options: ComirOptions, largest: int) -> Iterator[MemoryPlan]:
+    """Plans in the order in which they are wanted."""
+    for patch in _patches(card, largest):
+        plain, saving = (_Costs.of(card, patch, recomputes) for recomputes in (False, True))
+        whole = MemoryPlan(patch, card.ndim, options.batch, options.batch, False, 0.0)
+        ways = [(plain, whole), (saving, replace(whole, recomputes=True))]
+        part = options.batch
+        while part > 1:
+            part = -(-part // 2)
+            ways.append((saving, replace(whole, part=part, recomputes=True)))
+        yield from (replace(plan, needed=costs.needed(plan, options)) for costs, plan in ways)
+
+
+def _patches(card: ComirCard, largest: int) -> list[int]:
+    """Sides of patches from the largest to half of it, in steps that the networks allow."""
+    stride = max(int(_network(card, modality).stride) for modality in (card.fixed, card.moving))  # type: ignore[arg-type]
+    return list(range(largest, max(2 * stride, largest // 2) - 1, -stride)) or [largest]
+
+
+@dataclass(frozen=True)
+class _Costs:
+    """Bytes that networks need.
+
+    Attributes:
+        weights: All weights.
+        kept: What is kept of one patch of each modality for the gradient.
+        layer: The largest layer of one patch.
+        inside: What is kept inside the block that keeps most, while its gradient is computed.
+        pixel: One pixel of both modalities.
+    """
+
+    weights: int
+    kept: int
+    layer: int
+    inside: int
+    pixel: int
+
+    @classmethod
+    def of(cls, card: ComirCard, patch: int, recomputes: bool) -> "_Costs":
+        networks = [_network(card, modality) for modality in (card.fixed, card.moving)]
+        channels = [len(modality.channels) for modality in (card.fixed, card.moving)]
+        traces = [
+            _trace(network, count, patch, card.ndim, recomputes)
+            for network, count in zip(networks, channels, strict=True)
+        ]
+        kept, layer, inside = zip(*traces, strict=True)
+        weights = sum(weight.nbytes for network in networks for weight in network.parameters())
+        return cls(weights, sum(kept), max(layer), max(inside), 4 * sum(channels))
+
+    def needed(self, plan: MemoryPlan, options: ComirOptions) -> float:
+        """Peak of a step by a plan."""
+        window = window_size(plan.patch, plan.ndim, options.augmentation.largest_scale)
+        windows = WINDOW_COPIES * plan.batch * self.pixel * window**plan.ndim
+        latents = 4 * 2 * plan.batch * options.latent_channels * plan.patch**plan.ndim * 4
+        passing = plan.part * (self.kept + self.inside + TRANSIENT * self.layer)
+        return float(BASE + STATES * self.weights + latents + max(windows, passing))
+
+
+def _network(card: ComirCard, modality: Modality) -> nn.Module:
+    with torch.device("meta"):
+        return build_network(modality.network, card.ndim, len(modality.channels), card.latent_channels)
+
+
+def _trace(network: nn.Module, channels: int, patch: int, ndim: int, recomputes: bool) -> tuple[int, int, int]:
+    """Bytes kept for the gradient of one patch, of the largest layer, and inside the block that keeps most.
+
+    The network is on the meta device, where tensors have a shape and no content.
+    """
+    layers: list[int] = []
+    inputs: dict[nn.Module, Tensor] = {}
+    blocks = [block for part in network.children() for block in (part if isinstance(part, nn.ModuleList) else [part])]
+    for module in network.modules():
+        module.register_forward_hook(lambda _module, _inputs, output: layers.append(output.nbytes))
+    for block in blocks:
+        block.register_forward_pre_hook(lambda block, given: inputs.update({block: given[0]}))
+    x = torch.empty((1, channels, *(patch,) * ndim), device="meta")
+    network.recomputes = recomputes  # type: ignore[assignment]
+    kept = _kept(network.train(), x)
+    inside = max(_kept(block, inputs[block]) for block in blocks) if recomputes else 0
+    return kept, max(layers), inside
+
+
+def _kept(module: nn.Module, x: Tensor) -> int:
+    """Bytes that a module keeps of one input for its gradient, beside its weights."""
+    weights = {p.untyped_storage()._cdata for p in module.parameters()}
+    storages: dict[int, torch.UntypedStorage] = {}
+
+    def look(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            storages[storage._cdata] = storage  # held, lest its number be given to another one
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(look, lambda tensor: tensor):
+        module(x)
+    return sum(storage.nbytes() for storage in storages.values())
