@@ -12,7 +12,7 @@ from modalign.errors import InvalidInputError, UnreadableFileError, UnsupportedF
 from modalign.geometry import Grid
 from modalign.geometry.grid import Unit
 from modalign.image import Image, Labels
-from modalign.io import medical, numpy_file, raster, tiff, tiff_writing, tiled
+from modalign.io import dicom, medical, numpy_file, ome_zarr, raster, tiff, tiff_writing, tiled
 from modalign.io.decoded import Decoded
 from modalign.io.files import require_file
 from modalign.io.names import SUFFIXES, suffix
@@ -45,7 +45,10 @@ FORMATS = (
     Format("MetaImage", (".mha", ".mhd"), (), medical.read_medical, medical.write_medical),
     Format("NRRD", (".nrrd",), (b"NRRD",), medical.read_medical, medical.write_medical),
     Format("NumPy", (".npy",), (b"\x93NUMPY",), numpy_file.read_npy, numpy_file.write_npy),
+    Format("DICOM", (".dcm",), (), dicom.read_dicom, dicom.refuse_writing),
+    Format("OME-Zarr", (".zarr", ".ome.zarr"), (), ome_zarr.read_ome_zarr, ome_zarr.write_ome_zarr),
 )
+_DICOM, _ZARR = FORMATS[-2:]
 
 
 def read_image(path: str | Path, *, ndim: int | None = None) -> Image:
@@ -54,11 +57,11 @@ def read_image(path: str | Path, *, ndim: int | None = None) -> Image:
     Booleans and 1 bit become 0 and 255. Colours are the channels red, green, blue, and alpha where there is one;
     palettes are expanded and EXIF orientation is applied. Pixel size, origin and direction come from the file: NIfTI,
     NRRD and MetaImage in millimetres on ITK's axes (LPS), TIFF from its metadata, with the origin at the centre of the
-    first pixel. PNG, JPEG and NPY have no pixel size: their unit is ``"pixel"``. A file whose content is another
-    known format than its name says is read by its content.
+    first pixel, OME-Zarr from its coordinate transformations. PNG, JPEG and NPY have no pixel size: their unit is
+    ``"pixel"``. A file whose content is another known format than its name says is read by its content.
 
     Args:
-        path: A file with one of :data:`SUFFIXES`.
+        path: A file with one of :data:`SUFFIXES`, a folder with one DICOM series, or an OME-Zarr folder.
         ndim: Number of spatial axes that is needed. A volume of one slice can serve as a 2D image.
 
     Raises:
@@ -77,7 +80,7 @@ def open_tiled(path: str | Path, *, ndim: int | None = None) -> tiled.TiledReade
     channels and pixels are those of :func:`read_image`, and so are arguments and errors.
     """
     path = Path(path)
-    if _by_content(require_file(path), _by_suffix(path)).read is not tiff.read_tiff:
+    if _format(path).read is not tiff.read_tiff:
         return None
     try:
         return tiled.open_reader(path, lambda decoded: _checked(path, decoded, ndim))
@@ -214,7 +217,7 @@ def _facts(
 ) -> dict[str, Any]:
     return {
         "path": str(path),
-        "format": _by_content(path, _by_suffix(path)).name,
+        "format": _format(path).name,
         "shape": list(image.grid.shape),
         "dtype": dtype.name,
         "channels": list(image.channels),
@@ -240,7 +243,7 @@ def _extremes(parts: Iterable[Array]) -> dict[str, Any]:
 
 
 def _decode(path: Path, ndim: int | None) -> Decoded:
-    form = _by_content(require_file(path), _by_suffix(path))
+    form = _format(path)
     try:
         return _checked(path, _with_plain_type(path, form.read(path, ndim)), ndim)
     except InvalidInputError as error:  # such as a pixel size of zero, found by Grid
@@ -258,6 +261,13 @@ def _senseless(path: Path, error: InvalidInputError) -> UnreadableFileError:
 
 def _image(decoded: Decoded) -> Image:
     return Image(decoded.data, decoded.grid, decoded.channels)
+
+
+def _format(path: Path) -> Format:
+    """The format of a file by its content, or of a folder."""
+    if path.is_dir():
+        return _ZARR if ome_zarr.is_zarr(path) else _DICOM
+    return _by_content(require_file(path), _by_suffix(path))
 
 
 def _by_suffix(path: Path) -> Format:

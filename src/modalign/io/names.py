@@ -18,6 +18,9 @@ SUFFIXES = (
     ".mhd",
     ".nrrd",
     ".npy",
+    ".dcm",
+    ".ome.zarr",
+    ".zarr",
 )
 """Suffixes of the image files that :func:`modalign.io.read_image` reads."""
 
@@ -44,4 +47,4 @@ def image_files(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise UnreadableFileError(folder, "is not a folder" if folder.exists() else "this folder does not exist")
-    return sorted(p for p in folder.iterdir() if suffix(p) in SUFFIXES and not p.name.startswith(".") and p.is_file())
+    return sorted(p for p in folder.iterdir() if suffix(p) in SUFFIXES and not p.name.startswith("."))

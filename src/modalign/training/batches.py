@@ -59,6 +59,11 @@ def turned(batch: Tensor, turns: Sequence[GroupElement]) -> Tensor:
     return torch.stack([turn.act(sample) for turn, sample in zip(turns, batch, strict=True)])
 
 
+def without_rim(batch: Tensor, rim: int) -> Tensor:
+    """The samples of a batch ``(n, channels, *spatial)`` without so many pixels at all sides."""
+    return batch[(slice(None), slice(None), *(slice(rim, n - rim) for n in batch.shape[2:]))]
+
+
 def random_shifts(count: int, patch: int, ndim: int, generator: np.random.Generator) -> list[tuple[int, ...]]:
     """Shifts in random directions, by one pixel to an eighth of a patch."""
     directions = generator.standard_normal((count, ndim))

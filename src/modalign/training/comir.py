@@ -26,7 +26,7 @@ from modalign.losses import CRITICS, activation_decay, chance_level, info_nce, n
 from modalign.nn.collectives import gathered
 from modalign.registration.workspace import isotropic
 from modalign.representation import ComirCard, ComirModel, Modality
-from modalign.training.batches import BatchSource, memory_format, random_shifts, turned
+from modalign.training.batches import BatchSource, memory_format, random_shifts, turned, without_rim
 from modalign.training.budget import learning_rate_factor
 from modalign.training.calibration import calibrated
 from modalign.training.checkpoint import Checkpoint, State, copied, optimizer_state, restore_optimizer
@@ -229,7 +229,8 @@ class _Trainer:
         shifts = random_shifts(self.options.near_misses, self.patch, fixed.ndim - 2, generator)
 
         def loss(*latents: Tensor) -> tuple[Tensor, Tensor]:
-            a, b = (turned(z, [g.inverse() for g in turn]) for z, turn in zip(latents, turns, strict=True))
+            whole = (turned(z, [g.inverse() for g in turn]) for z, turn in zip(latents, turns, strict=True))
+            a, b = (without_rim(z, self.options.rim) for z in whole)
             contrast = self._contrast(a, b, shifts)
             decay = sum(
                 weight * activation_decay(a, b, power) for power, weight in enumerate(self.options.activation_decay, 1)

@@ -45,6 +45,8 @@ class ComirOptions:
     """Compare latents at zero mean and unit variance, as correlation does; learns several times faster."""
     temperature: float = 0.2
     """Divides the similarities; small values make the hardest negatives count most."""
+    rim: int = 0
+    """Pixels at the border of the patches that are not compared: what is there depends on where the patch ends."""
     near_misses: int = 0
     """Further negatives of each latent: its own partner, shifted by a few pixels; they make alignment more exact."""
     equivariance: bool = True
@@ -75,6 +77,8 @@ class ComirOptions:
     """How often an unfinished training is saved, where a folder for it is given."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.rim < self.patch / 2 - 2:
+            raise InvalidInputError(f"the rim is at least 0 and leaves something of a patch of {self.patch} pixels")
         if self.near_misses < 0:
             raise InvalidInputError(f"the number of near misses is at least 0, not {self.near_misses}")
         if min(self.latent_channels, self.patch, self.devices) < 1 or self.batch < 2:

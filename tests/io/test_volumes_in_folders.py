@@ -1,0 +1,173 @@
+"""DICOM series and OME-Zarr: what is written comes back where it was, and what is odd is said."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from modalign.errors import OutputError, UnreadableFileError, UnsupportedFormatError
+from modalign.geometry import Grid, as_rows, rotation_matrix
+from modalign.image import Image
+from modalign.io import describe_image, read_image, write_image
+from modalign.io.images import read_grid
+
+OBLIQUE = rotation_matrix(3, 20.0) @ rotation_matrix(3, -35.0, (0, 1))
+
+
+def ramp(shape=(7, 20, 16), channels=1, dtype=np.int16, direction=None, unit="millimeter"):
+    rng = np.random.default_rng(0)
+    data = rng.integers(0, 4000, (channels, *shape)).astype(dtype)
+    grid = Grid(
+        shape, (3.0, 0.8, 0.7), (-50.0, 12.0, 7.5), as_rows(np.eye(3) if direction is None else direction), unit
+    )
+    return Image(data, grid, tuple(f"stain {k}" for k in range(channels)))
+
+
+def write_series(folder: Path, image: Image, *, series="1.2.3", shift=lambda k: k) -> Path:
+    """One file a slice, as a scanner does it."""
+    sitk = pytest.importorskip("SimpleITK")
+    folder.mkdir(exist_ok=True)
+    xyz = np.array(image.grid.direction)[::-1, ::-1]
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    for k in range(image.grid.shape[0]):
+        piece = sitk.GetImageFromArray(image.data[0, k])
+        piece.SetSpacing(image.grid.spacing[:0:-1])
+        place = image.grid.index_to_world(np.array([[shift(k), 0.0, 0.0]]))[0][::-1]
+        tags = {
+            "0008|0060": "MR", "0020|000e": series, "0020|000d": "1.2", "0008|0018": f"{series}.{k + 1}",
+            "0020|0013": str(k + 1), "0018|0050": str(image.grid.spacing[0]),
+            "0020|0032": "\\".join(f"{v:.6f}" for v in place),
+            "0020|0037": "\\".join(f"{v:.9f}" for v in (*xyz[:, 0], *xyz[:, 1])),
+        }  # fmt: skip
+        for tag, value in tags.items():
+            piece.SetMetaData(tag, value)
+        writer.SetFileName(str(folder / f"{series}-{k:03d}.dcm"))
+        writer.Execute(piece)
+    return folder
+
+
+@pytest.mark.parametrize("direction", [None, OBLIQUE], ids=["straight", "oblique"])
+def test_a_dicom_series_comes_back_where_the_scanner_saw_it(tmp_path, direction):
+    image = ramp(direction=direction)
+    found = read_image(write_series(tmp_path / "series", image))
+    np.testing.assert_array_equal(found.data, image.data)
+    assert found.grid.unit == "millimeter"
+    np.testing.assert_allclose(found.grid.corners, image.grid.corners, atol=1e-3)
+    assert read_grid(tmp_path / "series") == found.grid
+    facts = describe_image(tmp_path / "series")
+    assert (facts["format"], facts["shape"]) == ("DICOM", [7, 20, 16])
+
+
+def test_one_dicom_file_is_a_volume_of_one_slice(tmp_path):
+    folder = write_series(tmp_path / "series", ramp())
+    found = read_image(folder / "1.2.3-002.dcm", ndim=2)
+    np.testing.assert_array_equal(found.data[0], ramp().data[0, 2])
+    assert found.grid.spacing == pytest.approx((0.8, 0.7))
+
+
+def test_odd_series_are_named(tmp_path):
+    image = ramp()
+    two = write_series(tmp_path / "two", image)
+    write_series(two, image, series="1.2.4")
+    with pytest.raises(UnsupportedFormatError, match=r"holds 2 DICOM series.*own folder"):
+        read_image(two)
+    missing = write_series(tmp_path / "missing", image)
+    (missing / "1.2.3-003.dcm").unlink()
+    with pytest.raises(UnreadableFileError, match=r"unequal distances: 6 mm after 1.2.3-002.dcm, 3 mm elsewhere"):
+        read_image(missing)
+    with pytest.raises(UnsupportedFormatError, match="4 images of one place"):
+        read_image(write_series(tmp_path / "times", image, shift=lambda k: k // 4))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UnsupportedFormatError, match="a folder without DICOM files"):
+        read_image(tmp_path / "empty")
+    damaged = write_series(tmp_path / "damaged", image)
+    (damaged / "1.2.3-001.dcm").write_bytes(b"x" * 500)
+    with pytest.raises((UnreadableFileError, UnsupportedFormatError)):
+        read_image(damaged)
+    with pytest.raises(UnsupportedFormatError, match=r"DICOM is read but not written; write .nii.gz"):
+        write_image(tmp_path / "a.dcm", image)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.float32])
+@pytest.mark.parametrize("direction", [None, OBLIQUE], ids=["straight", "oblique"])
+def test_ome_zarr_keeps_pixels_channels_and_place(tmp_path, dtype, direction):
+    image = ramp(channels=2, dtype=dtype, direction=direction, unit="micrometer")
+    write_image(tmp_path / "a.ome.zarr", image)
+    found = read_image(tmp_path / "a.ome.zarr")
+    np.testing.assert_array_equal(found.data, image.data)
+    assert found.data.dtype == dtype
+    assert found.channels == image.channels
+    assert (found.grid.unit, found.grid.shape) == ("micrometer", image.grid.shape)
+    np.testing.assert_allclose(found.grid.matrix, image.grid.matrix)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_levels_lie_where_the_image_lies(tmp_path):
+    zarr = pytest.importorskip("zarr")
+    grid = Grid((40, 300, 260), (2.0, 0.5, 0.5), (10.0, -4.0, 3.0), unit="micrometer")
+    rng = np.random.default_rng(0)
+    image = Image(rng.integers(0, 200, (1, *grid.shape)).astype(np.uint8), grid)
+    write_image(tmp_path / "a.zarr", image)
+    ome = json.loads((tmp_path / "a.zarr" / "zarr.json").read_text())["attributes"]["ome"]
+    assert ome["version"] == "0.5"
+    (multiscale,) = ome["multiscales"]
+    assert [axis["name"] for axis in multiscale["axes"]] == ["c", "z", "y", "x"]
+    assert {axis.get("unit") for axis in multiscale["axes"][1:]} == {"micrometer"}
+    assert len(multiscale["datasets"]) == 3
+    group = zarr.open_group(str(tmp_path / "a.zarr"), mode="r")
+    for level in multiscale["datasets"]:
+        scale, translation = (step[step["type"]][1:] for step in level["coordinateTransformations"])
+        data = group[level["path"]][...]
+        first = np.array(translation) - np.array(scale) / 2  # the outer corner of the first voxel stays
+        np.testing.assert_allclose(first, np.array(grid.origin) - np.array(grid.spacing) / 2)
+        assert data.shape[1] == 40, "a thin axis is not halved"
+    np.testing.assert_allclose(data.mean(), image.data.mean(), rtol=0.01)
+
+
+def version_4(folder: Path, data: np.ndarray, axes: list[dict[str, str]], steps: list[dict[str, object]]) -> Path:
+    """An image as other programs write it: version 0.4, Zarr 2."""
+    zarr = pytest.importorskip("zarr")
+    group = zarr.open_group(str(folder), mode="w", zarr_format=2)
+    group.create_array("0", data=data)
+    group.attrs["multiscales"] = [
+        {"version": "0.4", "axes": axes, "datasets": [{"path": "0", "coordinateTransformations": steps}]}
+    ]
+    return folder
+
+
+def axes_of(names: str, unit: str = "micrometer") -> list[dict[str, str]]:
+    kinds = {"t": "time", "c": "channel"}
+    return [{"name": n, "type": kinds.get(n, "space"), **({} if n in kinds else {"unit": unit})} for n in names]
+
+
+def test_version_4_with_scale_and_translation_is_read(tmp_path):
+    data = np.arange(2 * 5 * 6 * 7, dtype=np.uint16).reshape(1, 2, 5, 6, 7)
+    steps = [{"type": "scale", "scale": [1, 1, 3.0, 0.5, 0.4]}, {"type": "translation", "translation": [0, 0, 9, 8, 7]}]
+    found = read_image(version_4(tmp_path / "b.zarr", data, axes_of("tczyx"), steps))
+    np.testing.assert_array_equal(found.data, data[0])
+    assert (found.grid.spacing, found.grid.origin, found.grid.unit) == ((3.0, 0.5, 0.4), (9.0, 8.0, 7.0), "micrometer")
+    flat = read_image(version_4(tmp_path / "c.zarr", data[0, 0, 0], axes_of("yx"), []))
+    assert (flat.grid.shape, flat.grid.unit) == ((6, 7), "pixel")
+
+
+def test_odd_zarr_groups_are_named(tmp_path):
+    data = np.zeros((3, 5, 6, 7), np.uint8)
+    with pytest.raises(UnsupportedFormatError, match="has 3 times along its axis t"):
+        read_image(version_4(tmp_path / "t.zarr", data, axes_of("tzyx"), []))
+    with pytest.raises(UnsupportedFormatError, match="has the axes x, y, z; t, c, z, y, x in this order"):
+        read_image(version_4(tmp_path / "x.zarr", data[0], axes_of("xyz"), []))
+    zarr = pytest.importorskip("zarr")
+    zarr.open_group(str(tmp_path / "plain.zarr"), mode="w").create_array("0", data=data)
+    with pytest.raises(UnreadableFileError, match="a Zarr group without an image"):
+        read_image(tmp_path / "plain.zarr")
+    write_image(tmp_path / "good.zarr", ramp())
+    for part in (tmp_path / "good.zarr").rglob("c/0/0/0/0"):
+        part.write_bytes(b"nonsense")
+    with pytest.raises(UnreadableFileError, match=r"good\.zarr"):
+        read_image(tmp_path / "good.zarr")
+    (tmp_path / "precious.zarr").mkdir()
+    (tmp_path / "precious.zarr" / "notes.txt").write_text("keep")
+    with pytest.raises(OutputError):
+        write_image(tmp_path / "precious.zarr", ramp())
