@@ -136,3 +136,16 @@ def test_blur_keeps_the_sum_and_is_isotropic() -> None:
     torch.testing.assert_close(blurred, blurred.transpose(-1, -2), atol=1e-5, rtol=0)
     sharp = (blurred[:, 0, 10, 10] > 0.99).float().mean()
     assert 0.3 < float(sharp) < 0.7
+
+
+@pytest.mark.parametrize(
+    ("spacing", "kept"), [((4.0, 1.0, 1.0), {0}), ((1.0, 1.0, 3.0), {2}), ((1.0, 2.0, 3.0), {0, 1, 2})]
+)
+def test_axes_with_pixels_of_another_size_are_not_turned(spacing: tuple[float, ...], kept: set[int]) -> None:
+    """A ramp along an axis stays one where the axis takes no part in the rotation."""
+    still = Augmentation(flip=False, scale=0)
+    for axis in range(3):
+        ramp = torch.arange(25.0).reshape([-1 if a == axis else 1 for a in range(3)]).expand(25, 25, 25)[None, None]
+        turned, _ = still.geometry(ramp, ramp, 9, torch.Generator().manual_seed(2), spacing)
+        expected = torch.arange(8.0, 17.0).reshape([-1 if a == axis else 1 for a in range(3)]).expand(9, 9, 9)
+        assert (float((turned[0, 0] - expected).abs().max()) < 1e-4) == (axis in kept)

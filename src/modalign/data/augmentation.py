@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from modalign.errors import InvalidInputError
 from modalign.geometry import random_rotations
+from modalign.geometry.groups import SAME_SPACING
 
 Windows = Float[Tensor, "n channels *spatial"]
 
@@ -22,7 +23,8 @@ class Augmentation:
     flip: bool = True
     """Mirror patches (both modalities alike)."""
     rotate: bool = True
-    """Turn patches by any angle, cut from a larger window so that no corner is empty or mirrored."""
+    """Turn patches by any angle, cut from a larger window so that no corner is empty or mirrored; only in planes of
+    axes with one pixel size."""
     scale: float = 0.1
     """Enlarge or shrink by up to this fraction."""
     gamma: float = 0.7
@@ -52,13 +54,22 @@ class Augmentation:
         moving: Float[Tensor, "n moving_channels *window"],
         patch: int,
         generator: torch.Generator,
+        spacing: tuple[float, ...] | None = None,
     ) -> tuple[Float[Tensor, "n fixed_channels *patch"], Float[Tensor, "n moving_channels *patch"]]:
-        """Cut patches out of windows: turned, flipped and scaled, both modalities alike, in one interpolation."""
+        """Cut patches out of windows: turned, flipped and scaled, both modalities alike, in one interpolation.
+
+        Args:
+            fixed: Windows with equal sides.
+            moving: Those of the other modality.
+            patch: Side of the patches.
+            generator: Of every random draw.
+            spacing: Pixel size along each axis; ``None`` where it is the same along all.
+        """
         count, ndim = len(fixed), fixed.ndim - 2
         matrix = torch.eye(ndim).repeat(count, 1, 1)
         if self.rotate:
             chance = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
-            matrix = torch.from_numpy(random_rotations(ndim, count, chance)).float()
+            matrix = torch.from_numpy(_rotations(spacing or (1.0,) * ndim, count, chance)).float()
         if self.flip:
             matrix[:, :, 0] *= torch.where(torch.rand(count, 1, generator=generator) < 0.5, -1.0, 1.0)
         if self.scale:
@@ -99,6 +110,18 @@ class Augmentation:
             noise = torch.randn(unit.shape, generator=generator)
             unit = unit + (level * noise).to(unit.device)
         return unit.clamp(0, 1)
+
+
+def _rotations(
+    spacing: tuple[float, ...], count: int, generator: np.random.Generator
+) -> Float[np.ndarray, "n ndim ndim"]:
+    """Random rotations of the axes that share a pixel size, if any do; x comes first, as torch has it."""
+    ndim = len(spacing)
+    alike = [np.flatnonzero(np.abs(np.array(spacing) / size - 1) < SAME_SPACING) for size in spacing]
+    axes = ndim - 1 - max(alike, key=len)
+    matrices = np.tile(np.eye(ndim), (count, 1, 1))
+    matrices[:, axes[:, None], axes] = random_rotations(len(axes), count, generator)
+    return matrices
 
 
 def _blurred(unit: Windows, largest: float, generator: torch.Generator) -> Windows:

@@ -20,8 +20,8 @@ COARSE_SIDES = {2: 112, 3: 20}
 ANGLE_STEPS = {2: 1.4, 3: 3.0}
 """Step between rotations, in coarse pixels at the border of the smaller image. In space it must be wider, for their
 number grows with its third power."""
-PEAKS = {2: 3, 3: 1}
-"""Local maxima kept of each rotation. In space the many neighbouring rotations give others."""
+PEAKS = 3
+"""Local maxima kept of each rotation: a periodic texture fits as well after a shift."""
 
 
 @runtime_checkable
@@ -85,6 +85,6 @@ def swept(
             turned = as_rows(base.matrix @ axes @ element.matrix @ axes.T)
             pose = replace(base, rotation=turned)
             margin = (np.array(box) - np.abs(element.matrix) @ level.fixed_grid.shape) / 2
-            for score, overlap, shift in shifts.peaks(spectra[shifts.period], PEAKS[ndim]):
+            for score, overlap, shift in shifts.peaks(spectra[shifts.period], PEAKS):
                 moved = element.matrix.T @ (np.array(shift) - margin)
                 yield replace(level.moved(pose, moved), score=score, overlap=overlap / level.area)

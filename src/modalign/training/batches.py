@@ -27,12 +27,14 @@ class BatchSource:
         scalings: How the intensities of the fixed and of the moving modality are standardised.
         augmentation: Random changes of the patches.
         patch: Side of a patch in pixels.
+        spacing: Pixel size along each axis.
     """
 
     sampler: PatchSampler
     scalings: tuple[IntensityScaling, IntensityScaling]
     augmentation: Augmentation
     patch: int
+    spacing: tuple[float, ...]
 
     @classmethod
     def of(cls, pairs: Sequence[Pair], card: ComirCard, patch: int, augmentation: Augmentation) -> "BatchSource":
@@ -40,13 +42,13 @@ class BatchSource:
         window = window_size(patch, card.ndim, augmentation.largest_scale)
         scalings = card.fixed.scaling, card.moving.scaling
         sources = tuple(PatchSource.from_pair(pair, *scalings, window) for pair in pairs)
-        return cls(PatchSampler(sources, window), scalings, augmentation, patch)
+        return cls(PatchSampler(sources, window), scalings, augmentation, patch, card.pixel_size)
 
     def draw(self, count: int, generator: np.random.Generator, device: torch.device) -> Batch:
         """Aligned patches of both modalities, on a device."""
         windows = [torch.from_numpy(w).to(device) for w in self.sampler.draw(count, generator)]
         chance = torch.Generator().manual_seed(int(generator.integers(2**62)))
-        patches = self.augmentation.geometry(windows[0], windows[1], self.patch, chance)
+        patches = self.augmentation.geometry(windows[0], windows[1], self.patch, chance, self.spacing)
         fixed, moving = (
             _standardised(self.augmentation.intensity(unit, chance), scaling)
             for unit, scaling in zip(patches, self.scalings, strict=True)
