@@ -29,7 +29,7 @@ class VolumeSet:
         train: Names of the subjects to train on.
         unseen: Names of the subjects to test on.
         width: Side of the displaced cubes, voxels.
-        steps: Steps of training.
+        millimeters: Voxel size at which a model learns.
     """
 
     folder: str
@@ -37,7 +37,7 @@ class VolumeSet:
     train: tuple[str, ...]
     unseen: tuple[str, ...]
     width: int
-    steps: int
+    millimeters: float
 
     def pairs(self, names: tuple[str, ...], paintings: int = 1) -> Iterator[Pair]:
         """The pairs of some subjects."""
@@ -50,10 +50,10 @@ class VolumeSet:
 
 
 VOLUME_SETS = {
-    "brain_t1_t2": VolumeSet("ms_brain_t1_t2_flair", ("t1", "t2"), ("001",), ("002",), 104, 400),
-    "brain_t1_flair": VolumeSet("ms_brain_t1_t2_flair", ("t1", "flair"), ("001",), ("002",), 104, 200),
-    "infant_t1_t2": VolumeSet("infant_t1_t2", ("t1", "t2"), ("003",), ("001",), 64, 200),
-    "painted_heads": VolumeSet("", ("one", "other"), TRAINING_HEADS, UNSEEN_HEADS, 104, 300),
+    "brain_t1_t2": VolumeSet("ms_brain_t1_t2_flair", ("t1", "t2"), ("001",), ("002",), 104, 2.0),
+    "brain_t1_flair": VolumeSet("ms_brain_t1_t2_flair", ("t1", "flair"), ("001",), ("002",), 104, 2.0),
+    "infant_t1_t2": VolumeSet("infant_t1_t2", ("t1", "t2"), ("003",), ("001",), 64, 1.2),
+    "painted_heads": VolumeSet("", ("one", "other"), TRAINING_HEADS, UNSEEN_HEADS, 104, 2.0),
 }
 
 

@@ -27,14 +27,13 @@ from modalign.training import ComirOptions, TrainingProgress, fit_comir
 from modalign.training.calibration import CalibrationOptions
 from modalign.training.validation import ValidationOptions
 
-MILLIMETERS = 2.0
-NETWORK = UNetOptions((8, 16, 32, 64))
+NETWORK = UNetOptions((8, 16, 32))
+STEPS = 900
 REGISTRARS = {
-    ("originals", "CoMIR", "slices"): ("auto",),
     ("originals", "CoMIR"): ("mutual-information",),
     ("originals",): ("global-mi", "simpleitk-mi", "elastix", "ants"),
     ("CoMIR", "slices"): ("fft-search",),
-    ("CoMIR",): ("alpha-amd", "ecc"),
+    ("CoMIR",): ("auto", "alpha-amd", "ecc"),
 }
 """Engines and peers on each kind of representation."""
 SLICED = ("brain_t1_t2", "infant_t1_t2")
@@ -96,10 +95,10 @@ def options(steps: int, **more: object) -> ComirOptions:
 
 
 def train_volumes(name: str, folder: Path, **more: object) -> None:
-    """A 3D model, learnt at 2 mm."""
+    """A 3D model."""
     kind = VOLUME_SETS[name]
     pairs = kind.pairs(kind.train, PAINTINGS)
-    chosen = options(kind.steps, pixel_size=MILLIMETERS, patch=32, batch=12, network=NETWORK, **more)
+    chosen = options(STEPS, pixel_size=kind.millimeters, patch=16, network=NETWORK, **more)
     train(folder, pairs, chosen)
 
 
@@ -145,9 +144,8 @@ def plan(study: Study, out: Path) -> str:
     lines += table("protocols", kind="comir", max_rotation_degrees=90, draws=study.wide_draws)
     lines += table("encoders", name="originals", kind="identity")
     lines += table("encoders", name="CoMIR", kind="comir", model=str(out / "models" / "{dataset}"))
-    lines += table(
-        "encoders", name="slices", kind="comir-slices", model=str(out / "slices" / "{dataset}"), datasets=[*SLICED]
-    )
+    sliced = [name for name in study.sets if name in SLICED]
+    lines += table("encoders", name="slices", kind="comir-slices", model=f"{out}/slices/{{dataset}}", datasets=sliced)
     for encoders, engines in REGISTRARS.items():
         lines += registrars(engines, {}, encoders=list(encoders))
     return "\n".join(lines) + "\n"

@@ -145,13 +145,24 @@ def test_transparent_palette_and_one_bit_pictures_are_read(
 
 
 def test_volume_where_an_image_is_meant(run: Run, model: Path, tmp_path: Path) -> None:
-    volume = Image(np.random.default_rng(0).random((1, 8, 40, 40)).astype(np.float32), Grid((8, 40, 40)))
+    volume = Image(
+        np.random.default_rng(0).random((1, 8, 40, 40)).astype(np.float32), Grid((8, 40, 40), unit="millimeter")
+    )
     write_image(tmp_path / "v.nii.gz", volume)
     arguments = ("--model", model, "--side", "moving", "--out", tmp_path / "o.tif")
     one_line(run("encode", tmp_path / "v.nii.gz", *arguments), "v.nii.gz")
     volumes = (tmp_path / "v.nii.gz", tmp_path / "v.nii.gz")
-    ran = run("register", *volumes, "--engine", "fft-search", "--out", tmp_path / "r")
-    one_line(ran, "3D", "mutual-information")
+    one_line(run("register", *volumes, "--engine", "sift", "--out", tmp_path / "r"), "3D", "mutual-information")
+
+
+def test_volumes_without_a_voxel_size_are_not_compared_by_chance(run: Run, tmp_path: Path) -> None:
+    volume = Image(np.random.default_rng(0).random((1, 9, 30, 30)).astype(np.float32), Grid((9, 30, 30)))
+    write_image(tmp_path / "v.npy", volume)
+    pair = (tmp_path / "v.npy", tmp_path / "v.npy", "--engine", "ecc", "--out", tmp_path / "r")
+    one_line(run("register", *pair), "v.npy", "no voxel size", "--fixed-pixel-size Z Y X")
+    one_line(run("register", *pair, "--fixed-pixel-size", 2, 1, 1), "v.npy", "--moving-pixel-size Z Y X")
+    given = ("--fixed-pixel-size", 1, "--moving-pixel-size", 1, "--unit", "pixel")
+    assert run("register", *pair, *given).status in (0, 3)
 
 
 def test_model_for_other_channels_or_modality(

@@ -442,3 +442,25 @@ def test_what_can_only_fail_is_said_before_the_work_starts(
     assert ran.err.count("\n") == 1
     assert said in ran.err
     assert not (volumes / "out").exists()
+
+
+def test_volumes_slice_by_slice_with_a_model_of_images(
+    run: Run, here: type[Here], volumes: Path, model: Path, pairs: list[Pair]
+) -> None:
+    for role, image in (("fixed", pairs[0].fixed), ("moving", pairs[0].moving)):
+        stack = np.repeat(image.data[:, None, :40, :40], 30, axis=1)
+        grid = Grid(stack.shape[1:], (2.0, 0.7, 0.9), unit="micrometer")
+        write_image(volumes / f"{role}.mha", Image(stack, grid, image.channels))
+    (volumes / "volumes.csv").write_text("name,fixed,moving\nv,fixed.mha,moving.mha\n", encoding="utf-8")
+    sliced = '[[encoders]]\nname = "slices"\nkind = "comir-slices"\nmodel = "' + str(model) + '"\n'
+    plan = '[benchmark]\n[[registrars]]\nname = "phase-correlation"\n' + VOLUMES + LEVELS.replace("1, 2", "1")
+    write_plan(volumes, plan + sliced)
+    ran = run("benchmark", volumes / "plan.toml", "--out", volumes / "out")
+    assert ran.status == 0, ran.err
+    statuses = {row["method"]: row["status"] for row in table(volumes / "out" / "rows.csv")}
+    assert list(statuses) == [DO_NOTHING, "slices / phase-correlation"]
+    assert statuses["slices / phase-correlation"] != "failed"
+    write_plan(volumes, plan + sliced.replace("comir-slices", "comir"))
+    ran = run("benchmark", volumes / "plan.toml", "--out", volumes / "other")
+    assert ran.status == 2
+    assert "takes 2D images with 3 channels" in ran.err

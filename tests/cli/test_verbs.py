@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -181,8 +181,8 @@ def test_a_refused_result_is_written_where_it_is_forced(
 def test_volumes_are_registered_with_all_files(run: Run, tmp_path: Path) -> None:
     """Pictures of volumes show their middle section."""
     fixed, moving, truth = known_pair(3)
-    write_image(tmp_path / "f.nii.gz", fixed)
-    write_image(tmp_path / "m.nii.gz", moving)
+    for name, image in (("f", fixed), ("m", moving)):
+        write_image(tmp_path / f"{name}.nii.gz", image.with_grid(replace(image.grid, unit="millimeter")))
     out = tmp_path / "r"
     ran = run("register", tmp_path / "f.nii.gz", tmp_path / "m.nii.gz", "--engine", "mutual-information", "--out", out)
     assert ran.status == 0

@@ -11,7 +11,7 @@ from modalign.batch.files import Finished, sha256
 from modalign.errors import InvalidInputError
 from modalign.geometry.grid import Unit
 from modalign.image import Image
-from modalign.io import read_mask, read_with_pixel_size
+from modalign.io import check_voxel_size, read_mask, read_with_pixel_size
 from modalign.pipeline import Interpolation, align
 from modalign.registration import ENGINES, Auto, Method
 from modalign.report import InputRecord, PixelSizeSource, RegisterCommand, changed_options
@@ -71,6 +71,9 @@ class RegistrationJob:
         ndim = None if model is None else model.card.ndim
         fixed = _read(self.fixed, self.fixed_mask, self.fixed_pixel_size, self.unit, ndim)
         moving = _read(self.moving, self.moving_mask, self.moving_pixel_size, self.unit, ndim)
+        for role, path, image in (("fixed", self.fixed, fixed), ("moving", self.moving, moving)):
+            if getattr(self, f"{role}_pixel_size") is None:
+                check_voxel_size(role, path, image)
         encoders = None if model is None else model.encoders(device=self.device)
         tell("register" if model is None else "represent and register")
         found = align(fixed, moving, self.method, model=model, encoders=encoders, interpolation=self.interpolation)

@@ -12,7 +12,7 @@ from modalign.batch.work import FAILED, digest_of
 from modalign.cli.console import parse, print_json
 from modalign.cli.many import Many, do_tasks
 from modalign.evaluation.benchmark.outputs import write_outputs
-from modalign.evaluation.benchmark.plan import COMIR, DatasetPlan, Plan, read_plan
+from modalign.evaluation.benchmark.plan import WITH_MODEL, DatasetPlan, Plan, read_plan
 from modalign.evaluation.benchmark.ready import check_ready
 from modalign.evaluation.benchmark.task import ViewTask, all_rows
 from modalign.evaluation.benchmark.views import ViewPlan
@@ -66,7 +66,7 @@ def _models(plan: Plan, dataset: DatasetPlan) -> dict[str, Path]:
     return {
         encoder.name: plan.folder / str(encoder.model).replace("{dataset}", dataset.name)
         for encoder in plan.encoders
-        if encoder.kind == COMIR
+        if encoder.kind in WITH_MODEL
     }
 
 

@@ -18,6 +18,7 @@ from modalign.io.files import (
     write_text,
 )
 from modalign.io.images import (
+    check_voxel_size,
     describe_image,
     open_tiled,
     read_grid,
@@ -49,6 +50,7 @@ __all__ = [
     "atomic_folder",
     "atomic_path",
     "check_replaceable",
+    "check_voxel_size",
     "describe_image",
     "image_files",
     "make_folder",

@@ -142,6 +142,25 @@ def read_with_pixel_size(
     return image.with_grid(grid)
 
 
+def check_voxel_size(role: str, path: Path, image: Image) -> None:
+    """Refuse a volume whose voxel size nobody told: its slices are mostly thicker than its pixels are wide.
+
+    Args:
+        role: ``fixed`` or ``moving``.
+        path: Where it came from.
+        image: What was read there.
+
+    Raises:
+        InvalidInputError: It is such a volume.
+    """
+    if image.ndim == len("zyx") and image.grid.unit == "pixel":
+        option = f"--{role}-pixel-size"
+        raise InvalidInputError(
+            f"{path}: this volume has no voxel size, without which it cannot be compared: give {option} Z Y X with "
+            f"--unit, or, to compare voxel by voxel as if they were cubes, {option} 1 --unit pixel"
+        )
+
+
 def _check_sizes(sizes: Sequence[float]) -> None:
     least, most = PIXEL_SIZES
     wrong = next((size for size in sizes if not least <= size <= most), None)

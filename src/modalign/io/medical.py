@@ -40,7 +40,7 @@ def read_medical(path: Path, ndim: int | None = None) -> Decoded:  # noqa: ARG00
         _check_complete_nifti(path)
     volume = _read(path)
     if volume.GetDimension() not in (2, 3):
-        raise UnsupportedFormatError(path, f"has {volume.GetDimension()} axes; save one image of it as its own file")
+        raise UnsupportedFormatError(path, _too_many_axes(volume.GetSize()))
     pixels = simple_itk().GetArrayFromImage(volume)
     data = np.moveaxis(pixels, -1, 0) if volume.GetNumberOfComponentsPerPixel() > 1 else pixels[None]
     names = load_names(volume.GetMetaData(CHANNELS_NOTE)) if volume.HasMetaDataKey(CHANNELS_NOTE) else ()
@@ -63,6 +63,14 @@ def write_medical(path: Path, image: Image) -> None:
             simple_itk().WriteImage(volume, str(temporary), useCompression=True)
         except RuntimeError as error:
             raise OutputError(path, "ITK could not write it; is the disk full?") from error
+
+
+def _too_many_axes(size: tuple[int, ...]) -> str:
+    lengths = " × ".join(map(str, size))
+    return (
+        f"has {len(size)} axes ({lengths}), where x, y and z are needed; the fourth has {size[3]} entries, such "
+        "as times or directions: choose one of them and save it as its own file"
+    )
 
 
 def _read(path: Path) -> Any:
