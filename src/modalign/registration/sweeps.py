@@ -15,7 +15,7 @@ from modalign.registration.poses import Level, Pose, warped
 Array = np.ndarray
 Box = tuple[int, ...]
 
-COARSE_SIDES = {2: 112, 3: 20}
+COARSE_SIDES = {2: 112, 3: 16}
 """Longest side, in pixels, at which all rotations and shifts are tried, by the number of dimensions."""
 ANGLE_STEPS = {2: 1.4, 3: 3.0}
 """Step between rotations, in coarse pixels at the border of the smaller image. In space it must be wider, for their

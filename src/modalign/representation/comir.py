@@ -214,6 +214,8 @@ class ComirEncoder:
     network: nn.Module
     device: torch.device
     tile: int | None = None
+    doubts: bool = True
+    """Whether images without contrast, or plainly of another modality, are refused."""
 
     def encode(self, image: Image) -> Image:
         """The latents of an image, float32, on its grid and with its mask, without the pixels that are not finite.
@@ -246,6 +248,8 @@ class ComirEncoder:
                 f"channels ({', '.join(modality.channels)}); this one has {len(image.data)} "
                 f"({', '.join(image.channels)}).{self._swapped(image)}"
             )
+        if not self.doubts:
+            return
         if modality.scaling.contrast(image) < LEAST_CONTRAST:
             raise ModelError(
                 f"this image has almost no contrast in the range of intensities ({min(modality.scaling.low):g} to "

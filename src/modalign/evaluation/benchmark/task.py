@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
@@ -139,7 +139,10 @@ class _Seen:
     def _encoders(self, encoder: EncoderPlan) -> tuple[Encoder, Encoder]:
         if encoder.kind in WITH_MODEL:
             fixed, moving = cached_model(self.models[encoder.name]).encoders()
-            return (SliceWise(fixed), SliceWise(moving)) if encoder.kind == SLICES else (fixed, moving)
+            if encoder.kind != SLICES:
+                return fixed, moving
+            # slices at the ends are empty, and must not be refused for it
+            return SliceWise(replace(fixed, doubts=False)), SliceWise(replace(moving, doubts=False))
         same: Encoder = HANDMADE.get(encoder.kind, Identity())
         return same, same
 
