@@ -15,6 +15,7 @@ from report_contents import reported, textured, turned
 
 from modalign.report import ReportContent, apply_commands, report_page
 from modalign.report.scene import Plane, scene
+from modalign.report.volume import volume
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here; on Debian: apt-get install chromium")
@@ -428,3 +429,65 @@ def test_sections_of_a_volume_can_be_chosen(tmp_path: Path, make_content: Make):
     np.testing.assert_array_equal(first, again)
     np.testing.assert_allclose(first, composed(shown), **CLOSE)
     assert not np.allclose(first, samples(shown.found[2]), atol=20)
+
+
+PLANES = """<script>
+(async () => {
+  const section = document.getElementById("planes"), out = document.createElement("pre");
+  while (!section.dataset.ready) await new Promise((done) => setTimeout(done, 20));
+  const canvases = [...section.querySelectorAll("canvas")];
+  const seen = () => ({
+    point: section.dataset.point.split(",").map(Number),
+    sizes: canvases.map((c) => [c.height, c.width]),
+    colours: canvases.map((c) => [...c.getContext("2d").getImageData(0, 0, c.width, c.height).data]),
+    slices: canvases.map((c) => c.parentElement.querySelector("output").textContent),
+    cursor: document.getElementById("cursor").textContent,
+  });
+  const found = [seen()];
+  const box = canvases[0].getBoundingClientRect();
+  const place = { clientX: box.left + 0.25 * box.width, clientY: box.top + 0.75 * box.height };
+  const at = { ...place, pointerId: 1, bubbles: true };
+  canvases[0].dispatchEvent(new PointerEvent("pointerdown", at));
+  canvases[0].dispatchEvent(new PointerEvent("pointerup", at));
+  found.push(seen());
+  for (const key of ["PageDown", "ArrowLeft", "ArrowUp"]) {
+    canvases[1].dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+  }
+  found.push(seen());
+  section.querySelector("[data-stage=fixed]").click();
+  found.push(seen());
+  out.id = "findings";
+  out.textContent = JSON.stringify({ found, failures, copied });
+  document.body.append(out);
+})().catch((error) => document.body.append("DRIVER FAILED " + error));
+</script></body>"""
+
+
+def test_one_point_leads_three_planes(tmp_path: Path, make_content: Make, monkeypatch: pytest.MonkeyPatch):
+    """A point chosen in one plane is the place of the others; every pixel is the voxel it stands for."""
+    monkeypatch.setattr("test_page_in_browser.DRIVE", PLANES)
+    content = make_content("accepted", 3)
+    whole = volume(content)
+    findings = drive(tmp_path, report_page(content), [])
+    assert findings["failures"] == []
+    start, clicked, moved, alone = findings["found"]
+    z, y, x = whole.grid.shape
+    assert start["sizes"] == [[y, x], [z, x], [z, y]]
+    assert start["point"] == [z // 2, y // 2, x // 2]
+    assert clicked["point"] == [z // 2, pytest.approx(0.75 * y, abs=1), pytest.approx(0.25 * x, abs=1)]
+    assert clicked["slices"][1] == f"{clicked['point'][1] + 1} of {y}"
+    assert moved["point"] == [z // 2 - 1, clicked["point"][1] + 1, clicked["point"][2] - 1]
+    at = moved["point"]
+    world = whole.grid.index_to_world(np.array([at], dtype=float))[0]
+    shown = [float(word) for word in re.findall(r"-?[0-9.]+", moved["cursor"].replace("fixed world", ""))]
+    np.testing.assert_allclose(shown, world[::-1], atol=0.06)
+    cuts = [(at[0], ...), (slice(None), at[1]), (slice(None), slice(None), at[2])]
+    for view, role in ((moved, "after"), (alone, "fixed")):
+        for colours, size, cut in zip(view["colours"], view["sizes"], cuts, strict=True):
+            pixels = np.array(colours).reshape(*size, 4).astype(float)
+            off_cross = np.ones(size, dtype=bool)
+            down, right = [v for k, v in enumerate(at) if k != cuts.index(cut)]
+            off_cross[down], off_cross[:, right] = False, False
+            for channel, expected in ((0, "fixed"), (1, role), (2, "fixed")):
+                off = np.abs(pixels[..., channel] - whole.levels[expected][cut])[off_cross]
+                assert np.median(off) < 4, "slightly compressed"

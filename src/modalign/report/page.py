@@ -1,6 +1,7 @@
 """One registration as one HTML file: opens from disk, needs no network, shows why to trust the result or not."""
 
 import json
+import math
 from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,11 @@ from modalign.geometry import Transform
 from modalign.io import plain
 from modalign.report.advice import advice
 from modalign.report.comparison import Comparison
-from modalign.report.content import InputRecord, ReportContent
-from modalign.report.encoding import LOSSLESS, encoded, layers
+from modalign.report.content import AXES, InputRecord, ReportContent
+from modalign.report.encoding import LOSSLESS, encoded, gray_uri, layers
 from modalign.report.matrices import matrix_tables
 from modalign.report.scene import Plane, scene
+from modalign.report.volume import Volume, volume
 from modalign.report.words import (
     DIRECTION_SENTENCE,
     RIGHT,
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 LONGEST_SIDES = (1024, 768, 512, 256)
 """Most pixels along the longest side of a shown section; the smaller ones only where a page would get too large."""
 PICTURES_LIMIT = 2_600_000
-"""Characters that all pictures of a page may take together: the page stays below 3 MB, and can be mailed."""
+"""Characters that all pictures of a page may take together: the page stays below 3 MB, and can be mailed. Volumes add
+up to some hundred thousand."""
 STATUS_WORDS = {
     "accepted": "The evidence speaks for this alignment.",
     "unsure": "This alignment may be wrong: look at the overlay before using it.",
@@ -39,6 +42,8 @@ STATUS_WORDS = {
 }
 ROLE_WORDS = {"fixed": "fixed", "before": "moving, before", "after": "moving, after"}
 REJECTED = "rejected: do not use"
+PLANES = ((0, 1, 2), (1, 0, 2), (2, 0, 1))
+"""Axes that the three planes cut, run down and run right."""
 
 
 def report_page(content: ReportContent) -> str:
@@ -51,13 +56,15 @@ def report_page(content: ReportContent) -> str:
         InvalidInputError: The images are not real numbers, or differ in dimensions.
     """
     planes, uris, quality = _shown(content)
+    whole = volume(content)
     page = environment().get_template("page.html")
     return page.render(
         content=content,
         version=__version__,
         verdict=_verdict(content),
         images=_images(content, planes, uris),
-        setup=_setup(content, planes),
+        setup=_setup(content, planes, whole),
+        volume=[{"role": role, "uri": gray_uri(whole.mosaic(role))} for role in whole.levels] if whole else [],
         shown_as=_shown_as(planes[0], content, quality),
         before=_before(content),
         transform=_transform(content),
@@ -122,7 +129,7 @@ def _images(content: ReportContent, planes: list[Plane], uris: Mapping[str, str]
     return found
 
 
-def _setup(content: ReportContent, planes: list[Plane]) -> dict[str, Any]:
+def _setup(content: ReportContent, planes: list[Plane], whole: Volume | None) -> dict[str, Any]:
     """What the viewer must know besides the pictures."""
     roles = {role for _, role in planes[0].pictures}
     sources = {source for source, _ in planes[0].pictures}
@@ -132,6 +139,27 @@ def _setup(content: ReportContent, planes: list[Plane]) -> dict[str, Any]:
         "hasAfter": "after" in roles,
         "hasRepresentations": "representations" in sources,
         "rejected": REJECTED,
+        "volume": None if whole is None else _volume(whole),
+    }
+
+
+def _volume(whole: Volume) -> dict[str, Any]:
+    """Geometry of the linked planes, in array order: the world of a voxel is the origin plus the steps times it."""
+    matrix, spacing = whole.grid.matrix, whole.grid.spacing[0]
+    return {
+        "hasAfter": "after" in whole.levels,
+        "shape": whole.grid.shape,
+        "columns": whole.columns,
+        "planes": [
+            {"title": f"across {AXES[across]}", "across": across, "down": down, "right": right}
+            for across, down, right in PLANES
+        ],
+        "names": AXES,
+        "origin": matrix[:-1, -1].tolist(),
+        "steps": matrix[:-1, :-1].tolist(),
+        "unit": SYMBOLS[whole.grid.unit],
+        "digits": max(0, min(6, math.ceil(1 - math.log10(spacing)))),
+        "size": length(spacing, whole.grid.unit),
     }
 
 

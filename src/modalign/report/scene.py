@@ -156,7 +156,7 @@ class _Section:
 
     def of_moving(self, moving: Image, fixed_to_moving: Transform) -> Image:
         """This section through the moving image under a transform."""
-        return self._flat(_averaged(moving, fixed_to_moving, self.spacing).resampled(self.grid, fixed_to_moving))
+        return self._flat(averaged(moving, fixed_to_moving, self.spacing).resampled(self.grid, fixed_to_moving))
 
     def _flat(self, image: Image) -> Image:
         for axis in reversed(self.cut):
@@ -164,7 +164,7 @@ class _Section:
         return isotropic(image, self.spacing)
 
 
-def _averaged(moving: Image, fixed_to_moving: Transform, spacing: float) -> Image:
+def averaged(moving: Image, fixed_to_moving: Transform, spacing: float) -> Image:
     """The moving image in pixels as large as the shown ones, where its own are much smaller."""
     moving = replace(moving, data=moving.data.astype(np.float32))
     if isinstance(fixed_to_moving, Linear):
@@ -193,14 +193,16 @@ def _rendered(fixed: Image, moved: Sequence[Image], *, one_scale: bool = False) 
     grays = [colour.data[0] for colour in colours] if one_scale and len(fixed.data) == 1 else None
     made = [
         Picture(np.moveaxis(colour.data, 0, -1), gray, image.valid, mixes=len(image.data) not in (1, len(RGB)))
-        for colour, gray, image in zip(colours, grays or [*_grays([fixed]), *_grays(moved)], images, strict=True)
+        for colour, gray, image in zip(
+            colours, grays or [*gray_levels([fixed]), *gray_levels(moved)], images, strict=True
+        )
     ]
     return dict(zip(ROLES, made, strict=False))
 
 
-def _grays(images: Sequence[Image]) -> list[UInt8[Array, "y x"]]:
+def gray_levels(images: Sequence[Image]) -> list[UInt8[Array, "*spatial"]]:
     """Gray levels for overlays, of images of one shape on one scale."""
-    data: Float[Array, "channels y x"] = np.concatenate([image.data for image in images], axis=-1)
+    data: Float[Array, channels * spatial] = np.concatenate([image.data for image in images], axis=-1)
     valid = np.concatenate([image.valid for image in images], axis=-1)
     joint = Image(data, Grid(data.shape[1:]), images[0].channels, valid)
     return np.split(magenta_green(joint, joint, longest=None).data[0], len(images), axis=-1)
