@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from modalign.losses import CRITICS, activation_decay, chance_level, info_nce
+from modalign.losses import CRITICS, activation_decay, chance_level, info_nce, near_misses
 
 
 def literal_info_nce(a: Tensor, b: Tensor, temperature: float) -> float:
@@ -63,3 +63,37 @@ def test_parts_of_a_batch_with_everyone_as_negatives_make_the_whole() -> None:
 def test_activation_decay_is_the_mean_power(power: int) -> None:
     a, b = torch.full((2, 1, 3, 3), -2.0), torch.full((2, 1, 3, 3), 4.0)
     assert float(activation_decay(a, b, power)) == pytest.approx((2.0**power + 4.0**power) / 2)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_near_misses_compare_each_latent_with_its_shifted_partner(ndim: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(3, 2, *(9,) * ndim, generator=generator) for _ in range(2))
+    shifts = [(2, *(0,) * (ndim - 1)), (*(-1,) * ndim,)]
+    found = near_misses(a, b, CRITICS["mse"], shifts)
+    assert found.shape == (6, 2)
+    inner = tuple(slice(2, 7) for _ in range(ndim))
+    for row in range(6):
+        here, there = (a, b) if row < 3 else (b, a)
+        for column, shift in enumerate(shifts):
+            moved = tuple(slice(2 + s, 7 + s) for s in shift)
+            difference = here[row % 3][(slice(None), *inner)] - there[row % 3][(slice(None), *moved)]
+            assert float(found[row, column]) == pytest.approx(-float(difference.square().mean()), abs=1e-5)
+
+
+def test_near_misses_are_further_negatives() -> None:
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(4, 1, 8, 8, generator=generator) for _ in range(2))
+    misses = near_misses(a, b, CRITICS["mse"], [(1, 0), (0, -1), (1, 1)])
+    found = info_nce(a, b, CRITICS["mse"], 0.3, near_misses=misses)
+    p = torch.cat([a, b])
+    similarities = CRITICS["mse"](p, p) / 0.3
+    expected = 0.0
+    for i in range(8):
+        others = [similarities[i, j] for j in range(8) if j != i] + list(misses[i] / 0.3)
+        expected += float(torch.logsumexp(torch.stack(others), 0) - similarities[i, (i + 4) % 8]) / 8
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+    alike = torch.zeros(4, 1, 8, 8)
+    nothing = near_misses(alike, alike, CRITICS["mse"], [(1, 0), (0, 1)])
+    level = float(info_nce(alike, alike, CRITICS["mse"], 1.0, near_misses=nothing))
+    assert level == pytest.approx(chance_level(4, 2), rel=1e-5)

@@ -1,12 +1,15 @@
 """The fully convolutional DenseNet ("tiramisu") of the CoMIR paper."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from modalign.nn.layers import CHANNEL_DROPOUT, MAX_POOL, BatchNorm, conv1, conv3, double, run
+
+BLOCKS = {2: (4,) * 6, 3: (4,) * 4}
+"""By the number of dimensions: six halvings leave nothing of a patch of 32 voxels."""
 
 
 @dataclass(frozen=True)
@@ -21,20 +24,26 @@ class TiramisuOptions:
     """Filters of the first convolution."""
     growth: int = 12
     """Feature maps that each dense layer adds."""
-    down: tuple[int, ...] = (4, 4, 4, 4, 4, 4)
-    """Dense layers in each block on the way down; one halving of the resolution after each block."""
+    down: tuple[int, ...] = ()
+    """Dense layers in each block on the way down; one halving of the resolution after each block. By default 4 in each
+    of 6 blocks, and of 4 for volumes."""
     bottleneck: int = 4
     """Dense layers at the coarsest resolution."""
-    up: tuple[int, ...] = (4, 4, 4, 4, 4, 4)
-    """Dense layers in each block on the way up, coarsest first."""
+    up: tuple[int, ...] = ()
+    """Dense layers in each block on the way up, coarsest first; by default as on the way down, reversed."""
     compression: float = 0.75
     """Fraction of the feature maps that a transition down keeps."""
     dropout: float = 0.2
     """Dropout probability after each dense layer; transitions drop whole maps with probability 0.2 where not zero."""
 
+    def resolved(self, ndim: int) -> "TiramisuOptions":
+        """The options with the blocks that are used in so many dimensions, for a model to remember."""
+        down = self.down or BLOCKS[ndim]
+        return replace(self, down=down, up=self.up or down[::-1])
+
     def build(self, ndim: int, in_channels: int, out_channels: int) -> "Tiramisu":
         """The network for images of ``ndim`` dimensions."""
-        return Tiramisu(self, ndim, in_channels, out_channels)
+        return Tiramisu(self.resolved(ndim), ndim, in_channels, out_channels)
 
 
 class Tiramisu(nn.Module):

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from modalign.errors import InvalidInputError
 from modalign.nn.layers import AVERAGE_POOL, BatchNorm, conv1, conv3, double, run
 
+WIDTHS = {2: (8, 16, 32, 128), 3: (8, 16, 32)}
+"""By the number of dimensions; a volume is small against the reach of many levels."""
+
 
 @dataclass(frozen=True)
 class UNetOptions:
@@ -18,16 +21,20 @@ class UNetOptions:
     Two convolutions a block, but one at full resolution, where most of the time would go and little is gained.
     """
 
-    widths: tuple[int, ...] = (8, 16, 32, 128)
-    """Channels at each resolution level, finest first."""
+    widths: tuple[int, ...] = ()
+    """Channels at each resolution level, finest first; by default 8 16 32 128, and 8 16 32 for volumes."""
 
     def __post_init__(self) -> None:
-        if not self.widths or any(width < 1 for width in self.widths):
-            raise InvalidInputError(f"a U-Net needs at least one level and positive widths, not {self.widths}")
+        if any(width < 1 for width in self.widths):
+            raise InvalidInputError(f"the widths of a U-Net are positive, not {self.widths}")
+
+    def resolved(self, ndim: int) -> "UNetOptions":
+        """The options with the widths that are used in so many dimensions, for a model to remember."""
+        return self if self.widths else UNetOptions(WIDTHS[ndim])
 
     def build(self, ndim: int, in_channels: int, out_channels: int) -> "UNet":
         """The network for images of ``ndim`` dimensions."""
-        return UNet(self, ndim, in_channels, out_channels)
+        return UNet(self.resolved(ndim), ndim, in_channels, out_channels)
 
 
 class UNet(nn.Module):

@@ -31,7 +31,7 @@ from modalign.training.budget import learning_rate_factor
 from modalign.training.calibration import calibrated
 from modalign.training.checkpoint import Checkpoint, State, copied, optimizer_state, restore_optimizer
 from modalign.training.memory import MemoryPlan, memory_plan
-from modalign.training.options import ComirOptions
+from modalign.training.options import PATCHES, ComirOptions
 from modalign.training.precision import choose_precision
 from modalign.training.step import backpropagated
 from modalign.training.validation import Validation, Validator
@@ -148,7 +148,8 @@ class _Trainer:
         torch.manual_seed(options.seed)
         self.model = ComirModel.untrained(_card(pairs, options, modalities))
         stride = max(int(network.stride) for network in self.model.networks.values())  # type: ignore[arg-type]
-        largest = largest_patch(pairs, options.patch, stride, options.augmentation.largest_scale)
+        wanted = options.patch or max(PATCHES[self.model.card.ndim], 2 * stride)
+        largest = largest_patch(pairs, wanted, stride, options.augmentation.largest_scale)
         self.plan = memory_plan(self.model.card, options, largest)
         self.patch = self.plan.patch
         for network in self.model.networks.values():
@@ -375,7 +376,7 @@ def _group(card: ComirCard, options: ComirOptions) -> RotationGroup:
 def _card(pairs: Sequence[Pair], options: ComirOptions, names: tuple[str, str]) -> ComirCard:
     first = pairs[0].fixed
     fixed, moving = (
-        Modality(name, images[0].channels, IntensityScaling.fit(images), options.network)
+        Modality(name, images[0].channels, IntensityScaling.fit(images), options.network.resolved(images[0].ndim))
         for name, images in zip(names, ([p.fixed for p in pairs], [p.moving for p in pairs]), strict=True)
     )
     return ComirCard(fixed, moving, first.ndim, options.latent_channels, first.grid.spacing, first.grid.unit)

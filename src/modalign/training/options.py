@@ -14,6 +14,8 @@ from modalign.training.precision import Precision
 from modalign.training.validation import ValidationOptions
 
 DEFAULT_MINUTES = 6.0
+PATCHES = {2: 64, 3: 16}
+"""Side of the patches by the number of dimensions; at least twice the stride of the network."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class ComirOptions:
     """Channels of the representation."""
     network: Network = field(default_factory=UNetOptions)
     """The network of each modality."""
-    patch: int = 64
-    """Side of the training patches in pixels; made smaller where the images are too small for it."""
+    patch: int | None = None
+    """Side of the training patches in pixels, by default 64, and 16 for volumes; smaller where the images are small."""
     batch: int = 16
     """Patches of each modality in a step, on each device."""
     max_memory: float | None = None
@@ -77,11 +79,11 @@ class ComirOptions:
     """How often an unfinished training is saved, where a folder for it is given."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.rim < self.patch / 2 - 2:
-            raise InvalidInputError(f"the rim is at least 0 and leaves something of a patch of {self.patch} pixels")
+        if not 0 <= self.rim < (self.patch or min(PATCHES.values())) / 2 - 2:
+            raise InvalidInputError(f"the rim is at least 0 and leaves something of a patch, not {self.rim}")
         if self.near_misses < 0:
             raise InvalidInputError(f"the number of near misses is at least 0, not {self.near_misses}")
-        if min(self.latent_channels, self.patch, self.devices) < 1 or self.batch < 2:
+        if min(self.latent_channels, self.patch or 1, self.devices) < 1 or self.batch < 2:
             raise InvalidInputError("patch, latent channels and devices must be at least 1, and the batch at least 2")
         positive = (self.temperature, self.learning_rate, self.gradient_norm, self.checkpoint_seconds)
         if not all(0 < value < inf for value in positive):

@@ -1,0 +1,75 @@
+"""Training on volumes: the rotations that the voxels allow, the plan that is told, and what comes of it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from modalign.data.pairs import Pair
+from modalign.errors import TrainingError
+from modalign.geometry import Grid
+from modalign.image import Image
+from modalign.nn import UNetOptions
+from modalign.testing.registration import textured_scene
+from modalign.training import ComirOptions, TrainingProgress, fit_comir
+from modalign.training.calibration import CalibrationOptions
+from modalign.training.validation import ValidationOptions
+
+TINY = ComirOptions(
+    steps=2,
+    patch=8,
+    batch=4,
+    network=UNetOptions((4, 6)),
+    validation=ValidationOptions(times=1, draws=1),
+    calibration=CalibrationOptions(0, 0, 0),
+)
+
+
+def volumes(spacing: tuple[float, ...] = (1.0, 1.0, 1.0)) -> Pair:
+    scene = textured_scene(3, feature=3.0).cropped((20, 20, 20), (40, 40, 40)).data
+    grid = Grid(scene.shape[1:], spacing, unit="millimeter")
+    return Pair("scene", Image(scene, grid), Image((200 - scene) ** 2, grid))
+
+
+def trained(pair: Pair, options: ComirOptions) -> tuple[TrainingProgress, dict[str, object], Image]:
+    told: list[TrainingProgress] = []
+    model = fit_comir([pair], [], options, report=told.append).model
+    return told[0], dict(model.card.training), model.encoder("moving").encode(pair.moving)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "options", "group", "pixel_size"),
+    [
+        ((1.0, 1.0, 1.0), TINY, "O", (1.0, 1.0, 1.0)),
+        ((2.0, 1.0, 1.0), TINY, "D4z", (2.0, 1.0, 1.0)),
+        ((2.0, 1.0, 1.0), replace(TINY, group="C4z"), "C4z", (2.0, 1.0, 1.0)),
+        ((2.0, 1.0, 1.0), replace(TINY, pixel_size=1.2), "O", (1.2, 1.2, 1.2)),
+        ((1.0, 1.0, 1.0), replace(TINY, equivariance=False, max_memory=0.6), "C1", (1.0, 1.0, 1.0)),
+    ],
+)
+def test_the_voxels_decide_which_rotations_are_followed(spacing, options, group, pixel_size):
+    start, training, latents = trained(volumes(spacing), options)
+    assert (start.step, start.group, training["group"]) == (0, group, group)
+    assert str(start.plan) == training["plan"]
+    assert "4 patches of 8 × 8 × 8 a step" in str(start.plan)
+    assert training["steps"] == 2
+    assert training["validation"]["count"] == 1
+    assert latents.grid == volumes(spacing).fixed.grid
+    assert np.isfinite(latents.data).all()
+    assert start.chance == pytest.approx(np.log(7))
+    assert tuple(training["options"]["network"]["widths"]) == (4, 6)
+    assert pixel_size == (options.pixel_size,) * 3 or options.pixel_size is None
+
+
+def test_a_group_that_the_voxels_do_not_allow_is_refused():
+    with pytest.raises(TrainingError, match="O do not map pixels of 2 × 1 × 1 onto each other, as D4z does"):
+        fit_comir([volumes((2.0, 1.0, 1.0))], [], replace(TINY, group="O"))
+
+
+def test_near_misses_and_a_rim_leave_a_loss_that_falls():
+    told: list[TrainingProgress] = []
+    options = replace(TINY, steps=12, patch=12, rim=2, near_misses=3)
+    fit_comir([volumes()], [], options, report=told.append)
+    assert told[-1].chance == pytest.approx(np.log(10))
+    assert np.isfinite(told[-1].loss)
+    assert told[-1].loss < told[1].loss
