@@ -98,4 +98,4 @@ def test_gray_of_a_photograph_is_its_luminance():
 def test_a_method_called_directly_refuses_other_dimensions_too():
     volume = Image(np.random.default_rng(0).random((1, 8, 8, 8)), Grid((8, 8, 8)))
     with pytest.raises(DimensionError, match="METHODS"):
-        FftSearch().register(volume, volume)
+        Features().register(volume, volume)

@@ -78,10 +78,10 @@ def test_what_was_tried_is_not_advised_again(make_content: Make):
     assert sum("--mirror" in command.purpose or "mirrored" in command.purpose for command in advice(tried)) == 0
 
 
-def test_volumes_are_not_advised_to_use_methods_for_pictures(make_content: Make):
+def test_volumes_are_advised_as_images_are_but_not_to_use_methods_for_pictures(make_content: Make):
     lines = [command.line for command in advice(make_content("refused", 3, (1, 1)))]
-    assert lines
-    assert not any("--mirror" in line or "--max-rotation" in line for line in lines)
+    assert any("--mirror" in line for line in lines)
+    assert not any(f"--engine {name} " in f"{line} " for name in ("features", "sift", "dense") for line in lines)
 
 
 def test_no_command_no_advice(make_content: Make):

@@ -52,9 +52,9 @@ def swept(
 ) -> Iterator[Pose]:
     """The best shifts of every rotation.
 
-    Where a rotation is the product of a smaller one and one of the grid, the moving image is turned by the smaller one,
-    with interpolation, and the fixed image by the inverse of the other, without: that comes to the same, and one
-    transform of the moving image serves for all rotations of the grid.
+    Every rotation is one of the grid and then a smaller one. The moving image is resampled for the smaller one, and the
+    fixed image is turned by that of the grid, without interpolation: one transform of the moving image serves for all
+    rotations of the grid. Mirrored, the mirror stands between the two.
 
     Args:
         level: The two images.

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING
 
-from modalign.registration import FftSearch
 from modalign.report.content import Command, RegisterCommand, ReportContent
 
 if TYPE_CHECKING:
@@ -39,10 +38,6 @@ class Remedy:
     applies: Callable[[ReportContent], bool] = lambda _: True
 
 
-def _can_search(content: ReportContent) -> bool:
-    return content.fixed.ndim in FftSearch.ndims
-
-
 def _has_no_model(content: ReportContent) -> bool:
     return content.command is not None and "--model" not in content.command.options
 
@@ -57,7 +52,7 @@ def _is_not(engine: str) -> Callable[[ReportContent], bool]:
 
 def _search(words: tuple[str, ...], purpose: str, engine_options: Options) -> Remedy:
     """A remedy of the engines that search everywhere."""
-    return Remedy(words, purpose, {}, engine_options, ("fft-search", "auto"), _can_search)
+    return Remedy(words, purpose, {}, engine_options, ("fft-search", "auto"))
 
 
 REMEDIES = (

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import numpy as np
 
@@ -68,8 +67,6 @@ class Validation:
 @dataclass(frozen=True)
 class Validator:
     """Displaced views of the validation pairs, drawn once, and the search that must find them."""
-
-    ndims: ClassVar[frozenset[int]] = FftSearch.ndims
 
     views: tuple[DisplacedPair, ...]
     engine: FftSearch = field(default_factory=FftSearch)
