@@ -9,7 +9,7 @@ from modalign.image import Image
 from modalign.io import SUFFIXES, image_files, read_image, stem, suffix, write_image
 from modalign.io.images import FORMATS
 
-WRITABLE = [s for s in SUFFIXES if s != ".mhd"]
+WRITABLE = [s for s in SUFFIXES if s not in (".mhd", ".dcm", ".ome.zarr", ".zarr")]
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def test_odd_series_are_named(tmp_path):
     with pytest.raises(UnsupportedFormatError, match="4 images of one place"):
         read_image(write_series(tmp_path / "times", image, shift=lambda k: k // 4))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UnsupportedFormatError, match="a folder without DICOM files"):
+    with pytest.raises(UnreadableFileError, match="a folder without DICOM files"):
         read_image(tmp_path / "empty")
     damaged = write_series(tmp_path / "damaged", image)
     (damaged / "1.2.3-001.dcm").write_bytes(b"x" * 500)

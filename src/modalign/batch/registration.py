@@ -72,7 +72,7 @@ class RegistrationJob:
         fixed = _read(self.fixed, self.fixed_mask, self.fixed_pixel_size, self.unit, ndim)
         moving = _read(self.moving, self.moving_mask, self.moving_pixel_size, self.unit, ndim)
         for role, path, image in (("fixed", self.fixed, fixed), ("moving", self.moving, moving)):
-            if getattr(self, f"{role}_pixel_size") is None:
+            if getattr(self, f"{role}_pixel_size") is None and fixed.ndim == moving.ndim:
                 check_voxel_size(role, path, image)
         encoders = None if model is None else model.encoders(device=self.device)
         tell("register" if model is None else "represent and register")

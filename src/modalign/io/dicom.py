@@ -54,7 +54,7 @@ def _series(folder: Path) -> list[str]:
     reader = simple_itk().ImageSeriesReader
     found = {name: reader.GetGDCMSeriesFileNames(str(folder), name) for name in reader.GetGDCMSeriesIDs(str(folder))}
     if not found:
-        raise UnsupportedFormatError(folder, "is a folder without DICOM files; name an image file in it")
+        raise UnreadableFileError(folder, "is a folder without DICOM files; name an image file in it")
     if len(found) > 1:
         told = [f"{Path(files[0]).name} and {len(files) - 1} more" for files in found.values()]
         more = f" and {len(told) - SHOWN} others" if len(told) > SHOWN else ""

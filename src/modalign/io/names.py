@@ -23,6 +23,8 @@ SUFFIXES = (
     ".zarr",
 )
 """Suffixes of the image files that :func:`modalign.io.read_image` reads."""
+FOLDERS = (".ome.zarr", ".zarr")
+"""Those of images that are folders."""
 
 
 def suffix(path: str | Path) -> str:
@@ -39,7 +41,7 @@ def stem(path: str | Path) -> str:
 
 
 def image_files(folder: str | Path) -> list[Path]:
-    """The image files directly inside a folder, sorted by name; hidden files are left out.
+    """The image files directly inside a folder, OME-Zarr included, sorted by name; hidden ones are left out.
 
     Raises:
         UnreadableFileError: The folder does not exist or is a file.
@@ -47,4 +49,5 @@ def image_files(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise UnreadableFileError(folder, "is not a folder" if folder.exists() else "this folder does not exist")
-    return sorted(p for p in folder.iterdir() if suffix(p) in SUFFIXES and not p.name.startswith("."))
+    found = (p for p in folder.iterdir() if suffix(p) in SUFFIXES and not p.name.startswith("."))
+    return sorted(p for p in found if p.is_dir() == (suffix(p) in FOLDERS))

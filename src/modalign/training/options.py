@@ -83,7 +83,8 @@ class ComirOptions:
             raise InvalidInputError(f"the rim is at least 0 and leaves something of a patch, not {self.rim}")
         if self.near_misses < 0:
             raise InvalidInputError(f"the number of near misses is at least 0, not {self.near_misses}")
-        if min(self.latent_channels, self.patch or 1, self.devices) < 1 or self.batch < 2:
+        patch = 1 if self.patch is None else self.patch
+        if min(self.latent_channels, patch, self.devices) < 1 or self.batch < 2:
             raise InvalidInputError("patch, latent channels and devices must be at least 1, and the batch at least 2")
         positive = (self.temperature, self.learning_rate, self.gradient_norm, self.checkpoint_seconds)
         if not all(0 < value < inf for value in positive):
