@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from modalign.errors import InvalidInputError
-from modalign.geometry import Grid, GroupElement, Rigid, RotationGroup, random_rotations
+from modalign.geometry import Grid, GroupElement, Rigid, RotationGroup, as_rows, random_rotations
 from modalign.image import Image
 from modalign.representation.encoder import Encoder
 
@@ -40,7 +40,7 @@ def group_errors(encoder: Encoder, image: Image, group: RotationGroup) -> Iterat
     encoded = encoder.encode(image).data
     for element in group.elements[1:]:
         there = encoder.encode(_turned(image, element)).data
-        yield EquivarianceError(_rows(element.matrix), _difference(there, element.act(encoded), _ball(image.grid)))
+        yield EquivarianceError(as_rows(element.matrix), _difference(there, element.act(encoded), _ball(image.grid)))
 
 
 def random_errors(encoder: Encoder, image: Image, count: int, seed: int = 0) -> Iterator[EquivarianceError]:
@@ -54,7 +54,7 @@ def random_errors(encoder: Encoder, image: Image, count: int, seed: int = 0) -> 
         about = Rigid.about(image.grid.center, rotation, np.zeros(image.ndim))
         there = encoder.encode(_rounded(image.resampled(image.grid, about, order=3))).data
         expected = encoded.resampled(image.grid, about, order=3).data
-        yield EquivarianceError(_rows(rotation), _difference(there, expected, _ball(image.grid)))
+        yield EquivarianceError(as_rows(rotation), _difference(there, expected, _ball(image.grid)))
 
 
 def _turned(image: Image, element: GroupElement) -> Image:
@@ -80,7 +80,3 @@ def _difference(
     expected = other[:, inside]
     scale = np.sqrt(np.mean(np.var(expected, axis=1)))
     return float(np.sqrt(np.mean(np.square(one[:, inside] - expected))) / max(scale, 1e-12))
-
-
-def _rows(matrix: Float[Array, "ndim ndim"]) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(map(float, row)) for row in matrix)

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 
 from modalign.errors import UnreadableFileError, UnsupportedFormatError
-from modalign.geometry import Grid, as_rows
 from modalign.image import Image
 from modalign.io.decoded import NAMES, Decoded
 from modalign.io.files import quiet_stderr
-from modalign.io.itk import simple_itk
+from modalign.io.itk import channels_first, grid_of, simple_itk
 
 POSITION, DESCRIPTION = "0020|0032", "0008|103e"
 """Tags of the position of a slice and of the description of its series."""
@@ -20,7 +19,7 @@ UNEVEN = 0.02
 SHOWN = 5
 
 
-def read_dicom(path: Path, ndim: int | None = None) -> Decoded:
+def read_dicom(path: Path, ndim: int | None = None) -> Decoded:  # noqa: ARG001 - one signature for all readers
     """Read a DICOM file, or the series in a folder, in millimetres on the axes of the patient (LPS).
 
     Raises:
@@ -32,11 +31,7 @@ def read_dicom(path: Path, ndim: int | None = None) -> Decoded:
         volume = _read(path, names)
     if volume.GetDimension() > len("zyx"):
         raise UnsupportedFormatError(path, "is a time series; export one of its times as its own series")
-    pixels = simple_itk().GetArrayFromImage(volume)
-    data = np.moveaxis(pixels, -1, 0) if volume.GetNumberOfComponentsPerPixel() > 1 else pixels[None]
-    ndim = volume.GetDimension()
-    direction = np.reshape(volume.GetDirection(), (ndim, ndim))[::-1, ::-1]
-    grid = Grid(data.shape[1:], volume.GetSpacing()[::-1], volume.GetOrigin()[::-1], as_rows(direction), "millimeter")
+    data, grid = channels_first(volume), grid_of(volume, "millimeter")
     return Decoded(data, grid, NAMES.get(len(data), ()), "DICOM header")
 
 

@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 
 from modalign.errors import OutputError, UnreadableFileError, UnsupportedFormatError
-from modalign.geometry import Grid, as_rows
 from modalign.geometry.grid import Unit
 from modalign.image import Image
 from modalign.io.decoded import Decoded, dump_names, load_names
 from modalign.io.files import atomic_path, quiet_stderr
-from modalign.io.itk import simple_itk
+from modalign.io.itk import channels_first, grid_of, simple_itk
 from modalign.io.names import suffix
 from modalign.io.units import parse_unit
 
@@ -41,10 +40,9 @@ def read_medical(path: Path, ndim: int | None = None) -> Decoded:  # noqa: ARG00
     volume = _read(path)
     if volume.GetDimension() not in (2, 3):
         raise UnsupportedFormatError(path, _too_many_axes(volume.GetSize()))
-    pixels = simple_itk().GetArrayFromImage(volume)
-    data = np.moveaxis(pixels, -1, 0) if volume.GetNumberOfComponentsPerPixel() > 1 else pixels[None]
+    data = channels_first(volume)
     names = load_names(volume.GetMetaData(CHANNELS_NOTE)) if volume.HasMetaDataKey(CHANNELS_NOTE) else ()
-    grid = _grid(volume, data.shape[1:], _unit(path, volume))
+    grid = grid_of(volume, _unit(path, volume))
     return Decoded(data, grid, names if len(names) == len(data) else (), "header")
 
 
@@ -80,12 +78,6 @@ def _read(path: Path) -> Any:
     except RuntimeError as error:
         raise UnreadableFileError(path, f"is a damaged or incomplete {suffix(path)} file ({_reason(error)})") from error
     return volume
-
-
-def _grid(volume: Any, shape: tuple[int, ...], unit: Unit) -> Grid:
-    ndim = volume.GetDimension()
-    direction = np.reshape(volume.GetDirection(), (ndim, ndim))[::-1, ::-1]
-    return Grid(shape, volume.GetSpacing()[::-1], volume.GetOrigin()[::-1], as_rows(direction), unit)
 
 
 def _volume(image: Image, *, nifti: bool) -> Any:

@@ -105,11 +105,8 @@ class Auto(Engine):
         by_small_steps = MutualInformation(transform=self._group, seed=self.seed)
         stages: dict[int, tuple[Registrar, ...]] = {
             2: (self._search(), by_surroundings, by_key_points, by_information),
-            3: (
-                self._search(),
-                by_small_steps,
-                by_information,
-            ),  # volumes mostly come with their orientation
+            # volumes mostly come with their orientation
+            3: (self._search(), by_small_steps, by_information),
         }
         if self.min_overlap < by_information.min_overlap:  # where little overlaps, chance informs more: last of all
             return (*stages[ndim], replace(by_information, min_overlap=self.min_overlap))

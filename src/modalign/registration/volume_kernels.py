@@ -4,10 +4,9 @@ import numpy as np
 from jaxtyping import Float
 
 from modalign.registration.compiled import compiled
+from modalign.registration.poses import VALID
 
 Array = np.ndarray
-INSIDE = 0.999
-"""Share of a sample that must come from valid voxels."""
 EDGE = 1e-6
 """Samples may lie so many voxels outside through rounding."""
 
@@ -51,7 +50,7 @@ def warp(
                     )
                     value = (1 - u) * near + u * far
                     if row == rows - 1:
-                        if value <= INSIDE:
+                        if value <= VALID:
                             break
                         warped[row, k, j, i] = 1
                     else:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, UInt8
 
 from modalign.geometry import Grid, Linear, Transform
 from modalign.geometry.grid import Unit
@@ -202,7 +202,7 @@ def _rendered(fixed: Image, moved: Sequence[Image], *, one_scale: bool = False) 
 
 def gray_levels(images: Sequence[Image]) -> list[UInt8[Array, "*spatial"]]:
     """Gray levels for overlays, of images of one shape on one scale."""
-    data: Float[Array, channels * spatial] = np.concatenate([image.data for image in images], axis=-1)
+    data = np.concatenate([image.data for image in images], axis=-1)
     valid = np.concatenate([image.valid for image in images], axis=-1)
     joint = Image(data, Grid(data.shape[1:]), images[0].channels, valid)
     return np.split(magenta_green(joint, joint, longest=None).data[0], len(images), axis=-1)
