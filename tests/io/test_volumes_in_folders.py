@@ -171,3 +171,15 @@ def test_odd_zarr_groups_are_named(tmp_path):
     (tmp_path / "precious.zarr" / "notes.txt").write_text("keep")
     with pytest.raises(OutputError):
         write_image(tmp_path / "precious.zarr", ramp())
+
+
+def test_an_image_changed_by_another_program_lies_where_its_metadata_say(tmp_path):
+    write_image(tmp_path / "a.zarr", ramp(direction=OBLIQUE))
+    described = tmp_path / "a.zarr" / "zarr.json"
+    about = json.loads(described.read_text())
+    (level,) = about["attributes"]["ome"]["multiscales"][0]["datasets"]
+    level["coordinateTransformations"][0]["scale"] = [1.0, 6.0, 0.8, 0.7]
+    described.write_text(json.dumps(about))
+    found = read_image(tmp_path / "a.zarr").grid
+    assert found.spacing == (6.0, 0.8, 0.7)
+    np.testing.assert_array_equal(found.direction, np.eye(3))

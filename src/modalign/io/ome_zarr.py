@@ -55,7 +55,9 @@ def read_ome_zarr(path: Path, ndim: int | None = None) -> Decoded:  # noqa: ARG0
     grid, found = _grid(data.shape[1:], image, level, axes, kept)
     exact = attributes.get(GRID_NAMESPACE)
     if isinstance(exact, Mapping):
-        grid = _exact_grid(path, grid, exact)
+        stated = _exact_grid(path, grid, exact)
+        if _agrees(stated, *_placement(image, level, kept)):  # else another program has changed the image since
+            grid = stated
     return Decoded(data, grid, _names(attributes, len(data)), found)
 
 
@@ -126,19 +128,33 @@ def _grid(
     shape: tuple[int, ...], image: Mapping[str, Any], level: Mapping[str, Any], axes: Sequence[Mapping[str, Any]],
     kept: Sequence[int],
 ) -> tuple[Grid, str]:  # fmt: skip
-    scale, origin = np.ones(len(shape)), np.zeros(len(shape))
-    steps = [*level.get("coordinateTransformations", []), *image.get("coordinateTransformations", [])]
-    for step in steps:
+    scale, origin = _placement(image, level, kept)
+    units = {parse_unit(str(axes[k].get("unit", ""))) for k in kept}
+    unit: Unit | None = units.pop() if len(units) == 1 else None
+    if unit is None or not any(step.get("type") == "scale" for step in _steps(image, level)):
+        return Grid(shape), NO_SIZE
+    return Grid(shape, tuple(scale.tolist()), tuple(origin.tolist()), unit=unit), "OME-Zarr metadata"
+
+
+def _steps(image: Mapping[str, Any], level: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [*level.get("coordinateTransformations", []), *image.get("coordinateTransformations", [])]
+
+
+def _placement(image: Mapping[str, Any], level: Mapping[str, Any], kept: Sequence[int]) -> tuple[Array, Array]:
+    """Scale and translation along the spatial axes: those of the level first, then those of the image."""
+    scale, origin = np.ones(len(kept)), np.zeros(len(kept))
+    for step in _steps(image, level):
         if step.get("type") == "scale":
             factors = np.array([step["scale"][k] for k in kept], dtype=float)
             scale, origin = scale * factors, origin * factors
         elif step.get("type") == "translation":
             origin = origin + [step["translation"][k] for k in kept]
-    units = {parse_unit(str(axes[k].get("unit", ""))) for k in kept}
-    unit: Unit | None = units.pop() if len(units) == 1 else None
-    if unit is None or not any(step.get("type") == "scale" for step in steps):
-        return Grid(shape), NO_SIZE
-    return Grid(shape, tuple(scale.tolist()), tuple(origin.tolist()), unit=unit), "OME-Zarr metadata"
+    return scale, origin
+
+
+def _agrees(stated: Grid, scale: Array, origin: Array) -> bool:
+    tolerance = 1e-3 * min(stated.spacing)
+    return np.allclose(stated.spacing, scale, rtol=1e-5) and np.allclose(stated.origin, origin, atol=tolerance)
 
 
 def _exact_grid(path: Path, grid: Grid, saved: Mapping[str, Any]) -> Grid:
