@@ -173,12 +173,12 @@ def table(what: str, **values: object) -> list[str]:
 
 
 def toml(value: object) -> str:
-    """A value in TOML: text, numbers, lists and inline tables of them."""
+    """A value in TOML: text, numbers, truth values, lists and inline tables of them."""
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {toml(item)}" for key, item in value.items()) + " }"
     if isinstance(value, list):
         return "[" + ", ".join(map(toml, value)) + "]"
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    return f'"{value}"' if isinstance(value, str) else str(value).lower()
 
 
 if __name__ == "__main__":

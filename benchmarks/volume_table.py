@@ -137,7 +137,7 @@ def train(folder: Path, pairs: Iterable[Pair], chosen: ComirOptions) -> None:
 
 def plan(study: Study, out: Path) -> str:
     """Every engine and peer on originals, and engines on representations."""
-    lines = ["[benchmark]", "seed = 0", 'reference = "CoMIR / auto"']
+    lines = ["[benchmark]", "seed = 0", 'reference = "CoMIR / auto, refined on originals"', "verdict = true"]
     for name in study.sets:
         lines += table("datasets", name=name, pairs=f"sets/{name}/pairs.csv", width=VOLUME_SETS[name].width)
     lines += table("protocols", kind="multiregeval", draws=study.draws)
@@ -148,6 +148,8 @@ def plan(study: Study, out: Path) -> str:
     lines += table("encoders", name="slices", kind="comir-slices", model=f"{out}/slices/{{dataset}}", datasets=sliced)
     for encoders, engines in REGISTRARS.items():
         lines += registrars(engines, {}, encoders=list(encoders))
+    refined = {"engine": "auto", "encoders": ["CoMIR"], "refine_on_originals": True}
+    lines += table("registrars", name="auto, refined on originals", **refined)
     return "\n".join(lines) + "\n"
 
 

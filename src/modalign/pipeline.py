@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from modalign.image import Image
-from modalign.registration import Auto, Judge, Registrar, Registration, register
+from modalign.registration import Auto, Judge, Registrar, Registration, refined_on_originals, register
 from modalign.representation.encoder import Encoder, Identity, Model
 from modalign.warping import Interpolation, background, warp
 
@@ -35,6 +35,7 @@ def align(
     model: Model | None = None,
     encoders: tuple[Encoder, Encoder] | None = None,
     interpolation: Interpolation = "linear",
+    refine_on_originals: bool = True,
 ) -> Alignment:
     """Align two images of one place.
 
@@ -45,15 +46,20 @@ def align(
         model: Represents both images and knows how sure to be of a result; raw intensities by default.
         encoders: Used in place of those of the model, for instance on another device.
         interpolation: How the original moving image is sampled, once.
+        refine_on_originals: Where representations were registered, refine the result on the originals if these tell it
+            more exactly, see :func:`modalign.registration.refined_on_originals`.
 
     Raises:
         DimensionError: The method does not exist for these dimensions.
         InvalidInputError: The images differ in dimensions, or one holds complex numbers.
         ModelError: An encoder does not fit its image.
     """
+    represented = model is not None or encoders is not None
     encoders = encoders or (model.encoders() if model else (Identity(), Identity()))
     representations = encoders[0].encode(fixed), encoders[1].encode(moving)
     registration = register(*representations, method)
+    if represented and refine_on_originals:
+        registration = refined_on_originals(registration, fixed, moving)
     judge = Judge.of_model(model.calibration) if model else Judge()
     registration = judge.judge(registration, *representations, (fixed, moving))
     found = registration.fixed_to_moving

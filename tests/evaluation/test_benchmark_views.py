@@ -411,6 +411,7 @@ def test_what_a_row_depends_on_is_in_the_digest(case: CaseFiles, tmp_path: Path)
         "protocol": digest(replace(view, protocol=Comir(20.0, mirror_fraction=0.5))),
         "options": digest(view, method(wrong_by=1.0)),
         "encoder": digest(view, method(encoder="gradient")),
+        "refined": digest(view, (method()[0], replace(method()[1], refine_on_originals=True))),
         "verdict": digest(view, verdict=True),
         "same": digest(replace(view, protocol=Comir(20.0, datasets=("tissue",)))),
     }

@@ -44,6 +44,9 @@ class RegistrationJob:
     """Unit of the pixel sizes given here."""
     interpolation: Interpolation = "linear"
     """How the aligned image is sampled from the original."""
+    refine_on_originals: bool = True
+    """With a model: refine what was found on its representations by the mutual information of the originals, where two
+    halves of the image agree on it."""
     force: bool = False
     """Write the transform and the aligned image even where the result was refused."""
     device: str = "cpu"
@@ -76,7 +79,15 @@ class RegistrationJob:
                 check_voxel_size(role, path, image)
         encoders = None if model is None else model.encoders(device=self.device)
         tell("register" if model is None else "represent and register")
-        found = align(fixed, moving, self.method, model=model, encoders=encoders, interpolation=self.interpolation)
+        found = align(
+            fixed,
+            moving,
+            self.method,
+            model=model,
+            encoders=encoders,
+            interpolation=self.interpolation,
+            refine_on_originals=self.refine_on_originals,
+        )
         return Finished(
             self.command(),
             self.method,

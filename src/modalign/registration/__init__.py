@@ -10,6 +10,7 @@ from modalign.registration.fft_search import FftSearch
 from modalign.registration.global_mi import GlobalMI
 from modalign.registration.methods import ENGINES, METHODS, Method, method_from_dict, method_to_dict, register
 from modalign.registration.mutual_information import MutualInformation
+from modalign.registration.originals import refined_on_originals
 from modalign.registration.phase_correlation import PhaseCorrelation
 from modalign.registration.refinement import maximise_correlation
 from modalign.registration.registrar import Registrar, Registration, Status
@@ -36,5 +37,6 @@ __all__ = [
     "maximise_correlation",
     "method_from_dict",
     "method_to_dict",
+    "refined_on_originals",
     "register",
 ]

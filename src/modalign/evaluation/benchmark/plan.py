@@ -82,6 +82,8 @@ class RegistrarPlan:
     """Names or patterns of the encoders it is combined with."""
     datasets: tuple[str, ...] = ("*",)
     """Names or patterns of the sets it is used on."""
+    refine_on_originals: bool = False
+    """Refine what was found on representations on the originals, as the verb register does."""
 
     @property
     def method(self) -> Registrar:

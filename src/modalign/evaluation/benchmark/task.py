@@ -18,7 +18,7 @@ from modalign.evaluation.peers import Peer
 from modalign.geometry import Linear, identity
 from modalign.image import Image
 from modalign.io import make_folder, read_json, remove_leftovers, write_json
-from modalign.registration import Judge, Registration, register
+from modalign.registration import Judge, Registration, refined_on_originals, register
 from modalign.representation.encoder import Encoder, Identity
 from modalign.representation.handmade import HANDMADE
 from modalign.representation.slices import SliceWise
@@ -93,7 +93,8 @@ class ViewTask:
     def _about(self, encoder: EncoderPlan, registrar: RegistrarPlan) -> Any:
         model = content_hash(self.models[encoder.name]) if encoder.kind in WITH_MODEL else ""
         method = registrar.method
-        return [encoder.name, encoder.kind, model, registrar.name, type(method).__name__, asdict(method)]  # type: ignore[call-overload]
+        refined = [True] if registrar.refine_on_originals else []  # rows of before there was the choice are kept
+        return [encoder.name, encoder.kind, model, registrar.name, type(method).__name__, asdict(method), *refined]  # type: ignore[call-overload]
 
     def _place(self, view: View, method: Method | None) -> dict[str, Any]:
         plan = self.view
@@ -156,6 +157,8 @@ def _row(seen: _Seen, encoder: EncoderPlan, registrar: RegistrarPlan, verdict: b
             method.library()  # importing it is not registering
         cpu, wall = process_time(), perf_counter()
         found = register(fixed, moving, method)
+        if registrar.refine_on_originals:
+            found = refined_on_originals(found, seen.view.fixed, seen.view.moving)
         seconds = {"cpu": process_time() - cpu, "wall": perf_counter() - wall, "encoding_cpu": encoding}
         if verdict:
             found = seen.judge(encoder).judge(found, fixed, moving, (seen.view.fixed, seen.view.moving))
