@@ -13,7 +13,7 @@ from modalign.geometry import Grid, Transform
 from modalign.geometry.resampling import NOT_FINITE, check_dimensions, filled
 from modalign.geometry.sampling import IndexMap, Read, Room, sample, spline_coefficients
 from modalign.image import Image
-from modalign.io import Compression, write_pyramid
+from modalign.io import Compression, write_tiled
 from modalign.io.pyramid import header
 from modalign.io.tiled import blocks_of
 
@@ -44,6 +44,10 @@ class Source(Protocol):
         """Type of the pixels."""
         ...
 
+    def blocks(self) -> Iterator[Window]:
+        """Windows that cover the image, for reading all of it with little memory."""
+        ...
+
     def read(self, window: Window, channels: slice = slice(None)) -> Shaped[Array, "channels *window"]:
         """The pixels of a window, one slice an axis with start and stop inside the image."""
         ...
@@ -69,6 +73,10 @@ class InMemory:
     def dtype(self) -> np.dtype[Any]:
         """Type of the pixels."""
         return self.image.data.dtype
+
+    def blocks(self) -> Iterator[Window]:
+        """Windows that cover the image."""
+        return blocks_of(self.grid.shape)
 
     def read(self, window: Window, channels: slice = slice(None)) -> Shaped[Array, "channels *window"]:
         """The pixels of a window."""
@@ -115,7 +123,7 @@ def warp_to_file(
     alone may differ in the last digits, as its coefficients are computed from a neighbourhood.
 
     Args:
-        path: Ends in a suffix of TIFF or OME-TIFF.
+        path: Ends in a suffix of TIFF, OME-TIFF or OME-Zarr.
         moving: The image to sample.
         fixed: The grid that the file tells.
         fixed_to_moving: Maps world points of the fixed grid to the moving image.
@@ -124,7 +132,7 @@ def warp_to_file(
         interpolation: How an image is sampled.
         labels: Values are copied, and 0 is outside.
         fill: One value a channel outside the moving image; by default :func:`background_of`.
-        compression: As :func:`modalign.io.write_pyramid`.
+        compression: Of a TIFF, see :func:`modalign.io.write_pyramid`.
         advance: Told the finished fraction of the work.
 
     Raises:
@@ -151,7 +159,7 @@ def warp_to_file(
 
     names = ("labels",) if labels else moving.channels
     about = header(fixed, names, moving.dtype)
-    write_pyramid(path, render, about, compression=compression, nearest=order == 0, advance=advance)
+    write_tiled(path, render, about, compression=compression, nearest=order == 0, advance=advance)
 
 
 def _coefficients(moving: Source, channels: slice) -> Read:
@@ -175,7 +183,7 @@ def limits_of(image: Source) -> list[tuple[Any, Any]]:
         InvalidInputError: A value is not finite.
     """
     ends: list[Array] = []
-    for window in blocks_of(image.grid.shape):
+    for window in image.blocks():
         values = image.read(window).reshape(len(image.channels), -1)
         if not np.all(np.isfinite(values)):
             raise InvalidInputError(NOT_FINITE)

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from modalign.errors import OutputError, UnreadableFileError, UnsupportedFormatError
-from modalign.geometry import Grid, as_rows, rotation_matrix
+from modalign.geometry import Grid, Rigid, as_rows, rotation_matrix
 from modalign.image import Image
-from modalign.io import describe_image, read_image, write_image
+from modalign.io import describe_image, open_tiled, read_image, write_image
 from modalign.io.images import read_grid
+from modalign.warping import warp_to_file
 
 OBLIQUE = rotation_matrix(3, 20.0) @ rotation_matrix(3, -35.0, (0, 1))
 
@@ -183,3 +184,54 @@ def test_an_image_changed_by_another_program_lies_where_its_metadata_say(tmp_pat
     found = read_image(tmp_path / "a.zarr").grid
     assert found.spacing == (6.0, 0.8, 0.7)
     np.testing.assert_array_equal(found.direction, np.eye(3))
+
+
+@pytest.mark.parametrize("names", ["zyx", "czyx", "tczyx", "yx", "cyx"])
+def test_windows_of_ome_zarr_are_those_of_the_whole(tmp_path, names):
+    zarr = pytest.importorskip("zarr")
+    sizes = {"t": 1, "c": 2, "z": 9, "y": 31, "x": 40}
+    data = np.random.default_rng(0).integers(0, 900, [sizes[n] for n in names]).astype(np.uint16)
+    group = zarr.open_group(str(tmp_path / "a.zarr"), mode="w", zarr_format=2)
+    group.create_array("0", data=data, chunks=tuple(min(n, 8) for n in data.shape))
+    steps = [{"type": "scale", "scale": [1.0 if n in "tc" else 0.5 for n in names]}]
+    axes = [{"name": n, **({} if n in "tc" else {"unit": "micrometer"})} for n in names]
+    group.attrs["multiscales"] = [{"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": steps}]}]
+    whole = read_image(tmp_path / "a.zarr")
+    with open_tiled(tmp_path / "a.zarr") as reader:
+        assert (reader.grid, reader.channels, reader.dtype) == (whole.grid, whole.channels, whole.data.dtype)
+        assert reader.nbytes == whole.data.nbytes
+        covered = np.zeros(whole.grid.shape, dtype=int)
+        for window in reader.blocks():
+            np.testing.assert_array_equal(reader.read(window), whole.data[(slice(None), *window)])
+            covered[window] += 1
+        assert (covered == 1).all()
+        window = tuple(slice(2, n - 3) for n in whole.grid.shape)
+        np.testing.assert_array_equal(reader.read(window, slice(0, 1)), whole.data[(slice(0, 1), *window)])
+    assert read_grid(tmp_path / "a.zarr") == whole.grid
+    assert describe_image(tmp_path / "a.zarr")["range"] == [whole.data.min(), whole.data.max()]
+
+
+def test_a_chunk_that_is_damaged_is_told_and_named(tmp_path):
+    write_image(tmp_path / "a.zarr", ramp(channels=1, dtype=np.uint16))
+    chunk = next(path for path in sorted((tmp_path / "a.zarr" / "0" / "c").rglob("*")) if path.is_file())
+    chunk.write_bytes(b"nonsense")
+    for read in (read_image, describe_image):
+        with pytest.raises(UnreadableFileError, match=r"a\.zarr.*damaged"):
+            read(tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_a_volume_is_written_as_ome_zarr_while_it_is_computed(tmp_path, labels):
+    image = ramp(channels=1, dtype=np.uint16, unit="micrometer")
+    channels = ("labels",) if labels else image.channels
+    image = Image(image.data, image.grid, channels)
+    write_image(tmp_path / "moving.ome.tif", image)
+    shift = Rigid(as_rows(np.eye(3)), (0.7, -1.1, 0.4))
+    shares = []
+    with open_tiled(tmp_path / "moving.ome.tif") as moving:
+        warp_to_file(tmp_path / "out.ome.zarr", moving, image.grid, shift, labels=labels, advance=shares.append)
+    expected = image.resampled(image.grid, shift, order=0 if labels else 1).data
+    found = read_image(tmp_path / "out.ome.zarr")
+    np.testing.assert_array_equal(found.data, expected)
+    assert found.grid == image.grid
+    assert shares[-1] == pytest.approx(1)

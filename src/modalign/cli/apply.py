@@ -16,13 +16,13 @@ from modalign.geometry import Grid
 from modalign.io import (
     Compression,
     StoredTransform,
+    can_be_tiled,
     open_tiled,
     read_grid,
     read_image,
     read_labels,
     read_points,
     read_transform,
-    suffix,
     write_image,
     write_labels,
     write_points,
@@ -30,7 +30,7 @@ from modalign.io import (
 from modalign.warping import InMemory, Interpolation, Source, warp, warp_to_file
 
 LARGE = 1 << 28
-"""Bytes of pixels of the image or of the result (256 MiB) from which on a TIFF is written while it is computed."""
+"""Bytes of pixels of the image or the result (256 MiB) from which on a TIFF or OME-Zarr is written while computed."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Apply:
     """Value outside the moving image, one for all channels or one a channel; by default white for bright colour
     images and 0 for others."""
     compression: Compression = "zlib"
-    """How a large result (more than 256 MiB, written as a TIFF of tiles with levels of lower resolution) is compressed;
+    """How a large TIFF (more than 256 MiB, written in tiles with levels of lower resolution) is compressed;
     always without loss. zlib is read by more programs and takes more time, none takes more space. Smaller results are
     always compressed by zlib."""
     points_of: Literal["moving", "fixed"] = "moving"
@@ -94,7 +94,7 @@ def _apply_to_points(command: Apply, stored: StoredTransform) -> None:
 def _apply_to_image(command: Apply, stored: StoredTransform) -> None:
     ndim = stored.transform.ndim
     grids = _result_grids(command, stored)
-    reader = open_tiled(command.image, ndim=ndim) if _is_tiff(command.out) else None
+    reader = open_tiled(command.image, ndim=ndim) if can_be_tiled(command.out) else None
     if reader is None:
         _apply_in_memory(command, stored, grids)
         return
@@ -104,10 +104,6 @@ def _apply_to_image(command: Apply, stored: StoredTransform) -> None:
             _apply_tile_by_tile(command, stored, reader, grids)
             return
     _apply_in_memory(command, stored, grids)
-
-
-def _is_tiff(path: Path) -> bool:
-    return suffix(path).endswith((".tif", ".tiff"))
 
 
 def _is_large(image: Source, result: Grid) -> bool:
@@ -140,7 +136,7 @@ def _apply_in_memory(command: Apply, stored: StoredTransform, grids: tuple[Grid,
         write_labels(command.out, replace(labels.resampled(fixed, stored.transform), grid=like))
         return
     moving = read_image(command.image, ndim=fixed.ndim)
-    if _is_tiff(command.out) and _is_large(InMemory(moving), like):
+    if can_be_tiled(command.out) and _is_large(InMemory(moving), like):
         _apply_tile_by_tile(command, stored, InMemory(moving), grids)
         return
     moving = moving.with_grid(_in_space_of(moving.grid, stored.moving, command.image))

@@ -18,6 +18,7 @@ from modalign.io.files import (
     write_text,
 )
 from modalign.io.images import (
+    can_be_tiled,
     check_voxel_size,
     describe_image,
     open_tiled,
@@ -28,6 +29,7 @@ from modalign.io.images import (
     read_with_pixel_size,
     write_image,
     write_labels,
+    write_tiled,
 )
 from modalign.io.names import SUFFIXES, image_files, stem, suffix
 from modalign.io.points import read_points, write_points
@@ -49,6 +51,7 @@ __all__ = [
     "TiledReader",
     "atomic_folder",
     "atomic_path",
+    "can_be_tiled",
     "check_replaceable",
     "check_voxel_size",
     "describe_image",
@@ -80,5 +83,6 @@ __all__ = [
     "write_pyramid",
     "write_table",
     "write_text",
+    "write_tiled",
     "write_transform",
 ]

@@ -12,10 +12,11 @@ from modalign.errors import InvalidInputError, UnreadableFileError, UnsupportedF
 from modalign.geometry import Grid
 from modalign.geometry.grid import Unit
 from modalign.image import Image, Labels
-from modalign.io import dicom, medical, numpy_file, ome_zarr, raster, tiff, tiff_writing, tiled
+from modalign.io import dicom, medical, numpy_file, ome_zarr, ome_zarr_writing, raster, tiff, tiff_writing, tiled
 from modalign.io.decoded import Decoded
 from modalign.io.files import require_file
 from modalign.io.names import SUFFIXES, suffix
+from modalign.io.pyramid import Compression, Render, write_pyramid
 
 Array = np.ndarray
 PIXEL_SIZES = (1e-12, 1e12)
@@ -35,6 +36,8 @@ class Format:
     write: Callable[[Path, Image], None]
 
 
+Reader = tiled.TiledReader | ome_zarr.ZarrReader
+"""An image of which windows are read."""
 _TIFF_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 FORMATS = (
     Format("PNG", (".png",), (b"\x89PNG\r\n\x1a\n",), raster.read_png, raster.write_png),
@@ -46,7 +49,7 @@ FORMATS = (
     Format("NRRD", (".nrrd",), (b"NRRD",), medical.read_medical, medical.write_medical),
     Format("NumPy", (".npy",), (b"\x93NUMPY",), numpy_file.read_npy, numpy_file.write_npy),
     Format("DICOM", (".dcm",), (), dicom.read_dicom, dicom.refuse_writing),
-    Format("OME-Zarr", (".zarr", ".ome.zarr"), (), ome_zarr.read_ome_zarr, ome_zarr.write_ome_zarr),
+    Format("OME-Zarr", (".zarr", ".ome.zarr"), (), ome_zarr.read_ome_zarr, ome_zarr_writing.write_ome_zarr),
 )
 _DICOM, _ZARR = FORMATS[-2:]
 
@@ -71,25 +74,29 @@ def read_image(path: str | Path, *, ndim: int | None = None) -> Image:
     return _image(_decode(Path(path), ndim))
 
 
-def open_tiled(path: str | Path, *, ndim: int | None = None) -> tiled.TiledReader | None:
+def open_tiled(path: str | Path, *, ndim: int | None = None) -> Reader | None:
     """Open an image of which windows can be read without reading all of it; ``None`` where that cannot be.
 
-    It can for TIFF and OME-TIFF, in tiles or strips, compressed or not, of one page or many, whose samples are integers
-    or floating-point numbers of 8 to 64 bits in gray, RGB or YCbCr. It cannot for other formats, palettes, white as
-    zero, 1 bit, turned pictures, and images whose pages are in several files: use :func:`read_image` for these. Grid,
-    channels and pixels are those of :func:`read_image`, and so are arguments and errors.
+    It can for OME-Zarr, and for TIFF and OME-TIFF, in tiles or strips, compressed or not, of one page or many, whose
+    samples are integers or floating-point numbers of 8 to 64 bits in gray, RGB or YCbCr. It cannot for other formats,
+    palettes, white as zero, 1 bit, turned pictures, and images whose pages are in several files: use :func:`read_image`
+    for these. Grid, channels and pixels are those of :func:`read_image`, and so are arguments and errors.
     """
     path = Path(path)
-    if _format(path).read is not tiff.read_tiff:
-        return None
+    openers: dict[object, Callable[..., Reader | None]] = {
+        tiff.read_tiff: tiled.open_reader,
+        ome_zarr.read_ome_zarr: ome_zarr.open_ome_zarr,
+    }
+    opener = openers.get(_format(path).read)
     try:
-        return tiled.open_reader(path, lambda decoded: _checked(path, decoded, ndim))
+        reader = opener(path, lambda decoded: _checked(path, decoded, ndim)) if opener else None
     except InvalidInputError as error:
         raise _senseless(path, error) from error
+    return reader if reader is not None and reader.dtype.kind in "uif" else None
 
 
 def read_grid(path: str | Path, *, ndim: int | None = None) -> Grid:
-    """The grid of an image; of a TIFF without reading its pixels. Arguments and errors as :func:`read_image`."""
+    """The grid of an image, where possible without reading its pixels; arguments and errors as :func:`read_image`."""
     reader = open_tiled(path, ndim=ndim)
     if reader is None:
         return read_image(path, ndim=ndim).grid
@@ -110,6 +117,42 @@ def write_image(path: str | Path, image: Image) -> None:
     """
     path = Path(path)
     _by_suffix(path).write(path, image)
+
+
+def can_be_tiled(path: str | Path) -> bool:
+    """Whether :func:`write_tiled` writes the format that a name asks for."""
+    return suffix(path).endswith((".tif", ".tiff", ".zarr"))
+
+
+def write_tiled(
+    path: str | Path,
+    render: Render,
+    description: Image,
+    *,
+    compression: Compression = "zlib",
+    nearest: bool = False,
+    advance: Callable[[float], None] = lambda _: None,
+) -> None:
+    """Write an image while it is computed, with levels of lower resolution, and without ever holding it.
+
+    Args:
+        path: Ends in a suffix of TIFF, OME-TIFF or OME-Zarr, see :func:`can_be_tiled`.
+        render: Gives some channels of a window; each is asked for once.
+        description: Grid, channel names and type of the image; its pixels are not looked at and may be a broadcast 0.
+        compression: Of a TIFF.
+        nearest: Reduce by picking pixels, as is right for labels, and not by their mean.
+        advance: Told the finished fraction of the work.
+
+    Raises:
+        UnsupportedFormatError: Another format, or one that does not hold such pixels.
+        OutputError: The place cannot be written to.
+    """
+    if not can_be_tiled(path):
+        raise UnsupportedFormatError(path, "cannot be written in tiles; name a .tif, .ome.tif or .ome.zarr")
+    if suffix(path).endswith(".zarr"):
+        ome_zarr_writing.write_zarr_pyramid(path, render, description, nearest=nearest, advance=advance)
+    else:
+        write_pyramid(path, render, description, compression=compression, nearest=nearest, advance=advance)
 
 
 def read_with_pixel_size(
@@ -227,13 +270,10 @@ def describe_image(path: str | Path, *, ndim: int | None = None) -> dict[str, An
         decoded = _decode(path, ndim)
         return {**_facts(path, _image(decoded), decoded.data.dtype, decoded), **_extremes([decoded.data])}
     with reader:
-        blocks = tiled.blocks_of(reader.grid.shape)
-        return {**_facts(path, reader, reader.dtype, reader), **_extremes(map(reader.read, blocks))}
+        return {**_facts(path, reader, reader.dtype, reader), **_extremes(map(reader.read, reader.blocks()))}
 
 
-def _facts(
-    path: Path, image: Image | tiled.TiledReader, dtype: np.dtype[Any], found: Decoded | tiled.TiledReader
-) -> dict[str, Any]:
+def _facts(path: Path, image: Image | Reader, dtype: np.dtype[Any], found: Decoded | Reader) -> dict[str, Any]:
     return {
         "path": str(path),
         "format": _format(path).name,

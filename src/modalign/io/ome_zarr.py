@@ -1,30 +1,29 @@
-"""OME-Zarr: a folder of chunks. Versions 0.4 and 0.5 are read, 0.5 is written.
+"""Reading OME-Zarr, a folder of chunks, in versions 0.4 and 0.5: as a whole, or in windows.
 
 Source: the specification of next-generation file formats of the Open Microscopy Environment, versions 0.4 and 0.5.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Shaped
 
 from modalign.errors import InvalidInputError, UnreadableFileError, UnsupportedFormatError
 from modalign.geometry import Grid
 from modalign.geometry.grid import Unit
-from modalign.image import Image
 from modalign.io.decoded import GRID_NAMESPACE, NO_SIZE, Decoded
-from modalign.io.files import atomic_folder
 from modalign.io.units import parse_unit
 
 Array = np.ndarray
+Window = tuple[slice, ...]
 MARKERS = ("zarr.json", ".zgroup", ".zattrs")
 """A folder with one of these files is a Zarr group."""
-VERSION = "0.5"
-CHUNK = {2: 512, 3: 64}
-"""Side of the chunks that are written."""
-SMALLEST = 128
-"""Levels are halved until the longest side is no longer than this."""
+DIMENSIONS = (2, 3)
 
 
 def is_zarr(folder: Path) -> bool:
@@ -32,8 +31,66 @@ def is_zarr(folder: Path) -> bool:
     return any((folder / marker).is_file() for marker in MARKERS)
 
 
-def read_ome_zarr(path: Path, ndim: int | None = None) -> Decoded:  # noqa: ARG001 - one signature for all readers
-    """Read the finest level of an OME-Zarr image with its scale and translation.
+class ZarrReader:
+    """An OME-Zarr image of which windows are read: the chunks that a window touches, and no others.
+
+    Made by :func:`open_ome_zarr`. What windows hold is what :func:`read_ome_zarr` reads.
+
+    Attributes:
+        grid: Grid of the whole image.
+        channels: One name a channel.
+        dtype: Type of the pixels.
+        pixel_size_from: Where the pixel size was found, as a phrase for people.
+    """
+
+    def __init__(self, path: Path, stored: Any, names: Sequence[str], decoded: Decoded) -> None:
+        """Take the stored array, the names of its axes, and what it holds but for the pixels."""
+        self._path, self._stored, self._names = path, stored, names
+        self.grid: Grid = decoded.grid
+        self.channels = decoded.channels or tuple(f"channel_{i}" for i in range(len(decoded.data)))
+        self.dtype = np.dtype(f"{decoded.data.dtype.kind}{decoded.data.dtype.itemsize}")
+        self.pixel_size_from = decoded.pixel_size_from
+
+    def __enter__(self) -> "ZarrReader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all pixels in memory."""
+        return len(self.channels) * prod(self.grid.shape) * self.dtype.itemsize
+
+    def blocks(self) -> Iterator[Window]:
+        """Windows that cover the image, for reading all of it with little memory: each of whole chunks."""
+        shape, chunks = self.grid.shape, self._stored.chunks[-self.grid.ndim :]
+        for start in product(*(range(0, n, step) for n, step in zip(shape, chunks, strict=True))):
+            yield tuple(slice(s, min(s + step, n)) for s, step, n in zip(start, chunks, shape, strict=True))
+
+    def read(self, window: Window, channels: slice = slice(None)) -> Shaped[Array, "channels *window"]:
+        """The pixels of a window, one slice an axis with start and stop inside the image.
+
+        Raises:
+            UnreadableFileError: The file is damaged there.
+        """
+        spatial = iter((*(slice(0, 1),) * (_spatial(self._names) - len(window)), *window))
+        index = tuple(0 if n == "t" else channels if n == "c" else next(spatial) for n in self._names)
+        with _damage(self._path):
+            data = np.asarray(self._stored[index], dtype=self.dtype)
+        data = data if "c" in self._names else data[None][channels]
+        return data.reshape(len(data), *data.shape[-len(window) :])
+
+
+def open_ome_zarr(path: Path, describe: Callable[[Decoded], Decoded] = lambda decoded: decoded) -> ZarrReader:
+    """Open the finest level of an OME-Zarr image, with its scale and translation.
+
+    Args:
+        path: The folder.
+        describe: Checks and completes what was found; gets the image with pixels that take no memory.
 
     Raises:
         UnreadableFileError: Damaged, or not an OME-Zarr image.
@@ -41,50 +98,46 @@ def read_ome_zarr(path: Path, ndim: int | None = None) -> Decoded:  # noqa: ARG0
     """
     import zarr
 
-    try:
+    with _damage(path):
         group = zarr.open_group(str(path), mode="r")
         attributes = dict(group.attrs)
         image = _multiscales(path, attributes)
         level = image["datasets"][0]
         stored: Any = group[level["path"]]
-        data = np.asarray(stored[...])
-    except (KeyError, IndexError, TypeError, ValueError, FileNotFoundError, RuntimeError) as error:
-        raise UnreadableFileError(path, f"is damaged, or no OME-Zarr image ({error!r})") from error
-    axes = _axes(path, image, data.ndim)
-    data, kept = _channels_first(path, data, axes)
-    grid, found = _grid(data.shape[1:], image, level, axes, kept)
+        shape = stored.shape
+    axes = _axes(path, image, len(shape))
+    names = _ordered(path, shape, axes)
+    kept = [number for number, name in enumerate(names) if name not in "tc"]
+    count = shape[names.index("c")] if "c" in names else 1
+    grid, found = _grid(tuple(shape[k] for k in kept), image, level, axes, kept)
     exact = attributes.get(GRID_NAMESPACE)
     if isinstance(exact, Mapping):
         stated = _exact_grid(path, grid, exact)
         if _agrees(stated, *_placement(image, level, kept)):  # else another program has changed the image since
             grid = stated
-    return Decoded(data, grid, _names(attributes, len(data)), found)
+    empty = np.broadcast_to(np.zeros((), stored.dtype), (count, *grid.shape))  # takes no memory
+    return ZarrReader(path, stored, names, describe(Decoded(empty, grid, _names(attributes, count), found)))
 
 
-def write_ome_zarr(path: Path, image: Image) -> None:
-    """Write an OME-Zarr image, version 0.5, with levels of half the size, and the exact grid as an attribute.
+def read_ome_zarr(path: Path, ndim: int | None = None) -> Decoded:  # noqa: ARG001 - one signature for all readers
+    """Read an OME-Zarr image as a whole; errors as :func:`open_ome_zarr`."""
+    found: list[Decoded] = []
 
-    The translation is that of the first pixel; other programs understand it as long as the axes are not turned.
-    """
-    import zarr
+    def noted(decoded: Decoded) -> Decoded:
+        found.append(decoded)
+        return decoded
 
-    axes = [{"name": "c", "type": "channel"}, *(_axis(name, image.grid.unit) for name in "zyx"[-image.ndim :])]
-    with atomic_folder(path, marker="zarr.json") as temporary:
-        group = zarr.open_group(str(temporary), mode="w", zarr_format=3)
-        datasets = []
-        for number, (data, factors) in enumerate(_levels(image)):
-            chunks = (1, *(min(CHUNK[image.ndim], n) for n in data.shape[1:]))
-            group.create_array(str(number), data=data, chunks=chunks)
-            datasets.append({"path": str(number), "coordinateTransformations": _placed(image.grid, factors)})
-        multiscales = [{"axes": axes, "datasets": datasets, "name": "image"}]
-        omero = {"channels": [{"label": name} for name in image.channels]}
-        group.attrs["ome"] = {"version": VERSION, "multiscales": multiscales, "omero": omero}  # type: ignore[dict-item]
-        group.attrs[GRID_NAMESPACE] = {
-            "origin": list(image.grid.origin),
-            "direction": [list(row) for row in image.grid.direction],
-            "spacing": list(image.grid.spacing),
-            "unit": image.grid.unit,
-        }
+    reader = open_ome_zarr(path, noted)
+    return found[0].with_data(reader.read(tuple(slice(0, n) for n in reader.grid.shape)))
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """What Zarr raises for damaged or foreign folders, as our error."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, OSError, RuntimeError) as error:
+        raise UnreadableFileError(path, f"is damaged, or no OME-Zarr image ({error!r})") from error
 
 
 def _multiscales(path: Path, attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,25 +156,22 @@ def _axes(path: Path, image: Mapping[str, Any], count: int) -> list[dict[str, An
     return [dict(axis) for axis in axes]
 
 
-def _channels_first(path: Path, data: Array, axes: list[dict[str, Any]]) -> tuple[Array, list[int]]:
-    """Pixels as ``(channels, *spatial)``, and the numbers of the spatial axes in the file."""
+def _ordered(path: Path, shape: Sequence[int], axes: list[dict[str, Any]]) -> list[str]:
+    """The names of the axes, in the one order that is read."""
     names = [str(axis["name"]) for axis in axes]
-    if "t" in names:
-        where = names.index("t")
-        if data.shape[where] != 1:
-            raise UnsupportedFormatError(
-                path, f"has {data.shape[where]} times along its axis t; save one of them as its own image"
-            )
-        data = data.take(0, axis=where)
-    present = [name for name in names if name != "t"]
-    spatial = [name for name in present if name != "c"]
-    if (
-        spatial != list("zyx")[-len(spatial) :]
-        or len(spatial) not in CHUNK
-        or present not in (spatial, ["c", *spatial])
-    ):
+    if "t" in names and shape[names.index("t")] != 1:
+        times = shape[names.index("t")]
+        raise UnsupportedFormatError(path, f"has {times} times along its axis t; save one of them as its own image")
+    spatial = list("zyx")[-_spatial(names) :]
+    orders = [[*lead, *spatial] for lead in ([], ["c"], ["t"], ["t", "c"])]
+    if _spatial(names) not in DIMENSIONS or names not in orders:
         raise UnsupportedFormatError(path, f"has the axes {', '.join(names)}; t, c, z, y, x in this order are read")
-    return (data if "c" in present else data[None]), [names.index(name) for name in spatial]
+    return names
+
+
+def _spatial(names: Sequence[str]) -> int:
+    """How many of the axes are spatial."""
+    return sum(name not in ("t", "c") for name in names)
 
 
 def _grid(
@@ -170,35 +220,3 @@ def _names(attributes: Mapping[str, Any], count: int) -> tuple[str, ...]:
     channels = (where.get("omero") or {}).get("channels", [])
     names = tuple(str(channel.get("label", "")) for channel in channels)
     return names if len(names) == count and all(names) else ()
-
-
-def _axis(name: str, unit: Unit) -> dict[str, str]:
-    return {"name": name, "type": "space", **({} if unit == "pixel" else {"unit": unit})}
-
-
-def _levels(image: Image) -> Iterator[tuple[Array, tuple[int, ...]]]:
-    """The pixels, then levels of half the size along the axes that are longer than the smallest, with their factors."""
-    data, factors = image.data, (1,) * image.ndim
-    yield data, factors
-    while max(data.shape[1:]) > SMALLEST:
-        halves = tuple(2 if n > SMALLEST // 2 else 1 for n in data.shape[1:])
-        data = _coarser(data, halves, labels=image.channels == ("labels",))
-        factors = tuple(f * h for f, h in zip(factors, halves, strict=True))
-        yield data, factors
-
-
-def _coarser(data: Array, halves: tuple[int, ...], *, labels: bool) -> Array:
-    """Every second pixel of labels, means of two along each axis of intensities; the last odd one is left out."""
-    if labels:
-        return data[(slice(None), *(slice(None, None, step) for step in halves))]
-    kept = data[(slice(None), *(slice(0, n // h * h) for n, h in zip(data.shape[1:], halves, strict=True)))]
-    split = [part for n, h in zip(kept.shape[1:], halves, strict=True) for part in (n // h, h)]
-    means = kept.reshape(len(kept), *split).mean(axis=tuple(range(2, 2 * len(halves) + 1, 2)), dtype=np.float64)
-    return np.asarray((np.rint(means) if data.dtype.kind in "iu" else means).astype(data.dtype))
-
-
-def _placed(grid: Grid, factors: tuple[int, ...]) -> list[dict[str, Any]]:
-    """Scale and translation of a level: the first pixel of a coarse level has its centre further in."""
-    scale = [s * f for s, f in zip(grid.spacing, factors, strict=True)]
-    shift = [o + s * (f - 1) / 2 for o, s, f in zip(grid.origin, grid.spacing, factors, strict=True)]
-    return [{"type": "scale", "scale": [1.0, *scale]}, {"type": "translation", "translation": [0.0, *shift]}]

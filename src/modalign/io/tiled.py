@@ -70,6 +70,10 @@ class TiledReader:
         """Bytes of all pixels in memory."""
         return len(self.channels) * prod(self.grid.shape) * self.dtype.itemsize
 
+    def blocks(self) -> Iterator[Window]:
+        """Windows that cover the image, for reading all of it with little memory."""
+        return blocks_of(self.grid.shape)
+
     def read(self, window: Window, channels: slice = slice(None)) -> Shaped[Array, "channels *window"]:
         """The pixels of a window, one slice an axis with start and stop inside the image.
 

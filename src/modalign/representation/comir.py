@@ -10,7 +10,6 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import nn
 
 from modalign.data.intensity import IntensityScaling
@@ -20,12 +19,12 @@ from modalign.geometry.grid import Unit
 from modalign.image import Image
 from modalign.io import atomic_folder, read_arrays, read_json, write_arrays, write_json
 from modalign.nn import Network, build_network, network_from_dict, network_to_dict
+from modalign.representation.pixel_size import brought_to, working_grid
 from modalign.representation.tiling import encode_tiled
 
 Side = Literal["fixed", "moving"]
 FORMAT, VERSION = "modalign.model", 1
-SAME_PIXEL_SIZE = 0.05
-"""Pixel sizes that differ by less than this fraction count as equal: nothing is resampled."""
+NOT_FINITE = "the representation is no longer finite: the networks have diverged; train with a smaller learning rate"
 LEAST_CONTRAST = 0.08
 """An image with less than this fraction of the contrast of the training images has another range of intensities."""
 OTHER_HISTOGRAM = 0.25
@@ -224,21 +223,29 @@ class ComirEncoder:
             ModelError: The image has other channels or dimensions than the model, or is plainly of another modality.
         """
         image = image.without_alpha().without_gaps()
-        self._check(image)
-        working = _at_pixel_size(image, self.card)
+        self.check(image)
+        grid = self.working_grid(image.grid)
+        working = image if grid == image.grid else brought_to(image, grid)
         scaled = self.card.side(self.side).scaling.apply(working.data)
         latents = encode_tiled(self.network, scaled, device=self.device, tile=self.tile)  # type: ignore[arg-type]
         if not np.all(np.isfinite(latents)):
-            raise ModelError(
-                "the representation is no longer finite: the networks have diverged; train with a smaller learning rate"
-            )
+            raise ModelError(NOT_FINITE)
         names = tuple(f"latent_{i}" for i in range(len(latents)))
         encoded = Image(latents, working.grid, names)
         if working.grid != image.grid:
             encoded = encoded.resampled(image.grid, identity(image.ndim))
         return image.with_data(encoded.data, names)
 
-    def _check(self, image: Image) -> None:
+    def working_grid(self, grid: Grid) -> Grid:
+        """The grid at the pixel size of the model on which an image is represented."""
+        return working_grid(grid, self.card.pixel_size, self.card.unit)
+
+    def check(self, image: Image) -> None:
+        """Refuse images that are not what the model was trained on.
+
+        Raises:
+            ModelError: The image has other channels or dimensions than the model, or is plainly of another modality.
+        """
         modality = self.card.side(self.side)
         if image.ndim != self.card.ndim:
             raise ModelError(f"the model is for {self.card.ndim}D images; this one is {image.ndim}D")
@@ -285,17 +292,3 @@ def _load(folder: Path, card: ComirCard, side: Side) -> nn.Module:
     except RuntimeError as error:
         raise ModelError(f"{folder}: the weights of the {side} side do not fit the network in model.json") from error
     return network
-
-
-def _at_pixel_size(image: Image, card: ComirCard) -> Image:
-    """The image at the pixel size of the model, smoothed before it is shrunk."""
-    if "pixel" in (image.grid.unit, card.unit):
-        return image
-    wanted = Grid((1,) * card.ndim, card.pixel_size, unit=card.unit).in_unit(image.grid.unit).spacing
-    ratios = np.array(wanted) / np.array(image.grid.spacing)
-    if np.all(np.abs(ratios - 1) < SAME_PIXEL_SIZE):
-        return image
-    sigma = np.where(ratios > 1, 0.4 * np.sqrt(np.maximum(ratios**2 - 1, 0)), 0)
-    smooth = np.stack([ndimage.gaussian_filter(channel.astype(np.float32), sigma) for channel in image.data])
-    resampled = image.with_data(smooth, image.channels).resampled(image.grid.resized(wanted), identity(image.ndim))
-    return Image(resampled.data, resampled.grid, image.channels)

@@ -1,6 +1,6 @@
 """Running a network over an image of any size, tile by tile, with the same result whatever the tile size."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 from math import ceil, prod
 
@@ -12,6 +12,7 @@ from modalign.nn.layers import DenseNetwork
 
 Array = np.ndarray
 Window = tuple[slice, ...]
+Read = Callable[[Window], Float[Array, "channels *window"]]
 TILE_PIXELS = 1 << 20
 """Pixels or voxels of a tile: a network of 8 channels at full resolution then needs some 200 MB."""
 BORDER = 8
@@ -25,37 +26,66 @@ def encode_tiled(
     device: torch.device,
     tile: int | None = None,
 ) -> Float[Array, "latents *spatial"]:
-    """Apply a network to an image that is continued by reflection a little beyond its borders.
+    """Apply a network to an image in memory, see :func:`encoded_tiles`."""
+    shape = data.shape[1:]
+    tiles = encoded_tiles(network, lambda window: data[(slice(None), *window)], shape, device=device, tile=tile)
+    result: Array | None = None
+    for window, latents in tiles:
+        if result is None:
+            result = np.empty((len(latents), *shape), dtype=np.float32)
+        result[(slice(None), *window)] = latents
+    assert result is not None  # every image has at least one tile
+    return result
 
-    Where the image is cut into tiles, each is given as many more pixels of the image as the network reaches, so that
-    the result does not depend on the size of the tiles.
+
+def encoded_tiles(
+    network: DenseNetwork, read: Read, shape: tuple[int, ...], *, device: torch.device, tile: int | None = None
+) -> Iterator[tuple[Window, Array]]:
+    """What a network makes of an image that is continued by reflection a little beyond its borders, tile by tile.
+
+    Each tile is given as many more pixels of the image as the network reaches, so that the result does not depend on
+    the size of the tiles.
 
     Args:
         network: In evaluation mode, on ``device``.
-        data: Network input, float32.
+        read: Gives the network input, ``(channels, *window)`` float32, of a window of the image.
+        shape: Of the image.
         device: Where to compute.
         tile: Side of a tile in pixels, rounded up to the stride of the network; by default the whole image is one if it
             has up to ``TILE_PIXELS`` pixels, and else tiles have about so many.
+
+    Yields:
+        Windows that cover the image without overlap, each with its ``(latents, *window)``.
     """
-    shape, stride = data.shape[1:], network.stride
-    border, reach = _up(BORDER, stride), _up(network.radius, stride)
-    padded = np.pad(data, [(0, 0), *((border, _up(n + border, stride) - n) for n in shape)], mode="reflect")
-    result: Array | None = None
-    for core in _tiles(padded.shape[1:], stride, tile):
-        inside = [(max(c.start, border), min(c.stop, border + n)) for c, n in zip(core, shape, strict=True)]
-        if any(a >= b for a, b in inside):
-            continue
-        window = tuple(
-            slice(max(0, c.start - reach), min(n, c.stop + reach)) for c, n in zip(core, padded.shape[1:], strict=True)
+    border, reach = _up(BORDER, network.stride), _up(network.radius, network.stride)
+    padded = tuple(border + _up(n + border, network.stride) for n in shape)
+    for core in _tiles(padded, network.stride, tile):
+        inside = tuple(
+            slice(max(c.start - border, 0), min(c.stop - border, n)) for c, n in zip(core, shape, strict=True)
         )
-        latents = _forward(network, padded[(slice(None), *window)], device)
-        if result is None:
-            result = np.empty((len(latents), *shape), dtype=np.float32)
-        to = tuple(slice(a - border, b - border) for a, b in inside)
-        source = tuple(slice(a - w.start, b - w.start) for (a, b), w in zip(inside, window, strict=True))
-        result[(slice(None), *to)] = latents[(slice(None), *source)]
-    assert result is not None  # every image has at least one tile
-    return result
+        if any(part.start >= part.stop for part in inside):
+            continue
+        wide = tuple(
+            slice(max(c.start - reach, 0) - border, min(c.stop + reach, n) - border)
+            for c, n in zip(core, padded, strict=True)
+        )
+        latents = _forward(network, _reflected(read, wide, shape), device)
+        own = (slice(part.start - w.start, part.stop - w.start) for part, w in zip(inside, wide, strict=True))
+        yield inside, latents[(slice(None), *own)]
+
+
+def _reflected(read: Read, window: Window, shape: tuple[int, ...]) -> Array:
+    """A window that may go beyond the image, which is continued by reflection about its outermost pixels."""
+    indices = []
+    for part, n in zip(window, shape, strict=True):
+        period = max(2 * (n - 1), 1)
+        index = np.arange(part.start, part.stop) % period
+        indices.append(np.minimum(index, period - index) if n > 1 else 0 * index)
+    data = read(tuple(slice(int(index.min()), int(index.max()) + 1) for index in indices))
+    for axis, (index, part, n) in enumerate(zip(indices, window, shape, strict=True), start=1):
+        if part.start < 0 or part.stop > n:
+            data = data.take(index - index.min(), axis=axis)
+    return data
 
 
 def _tiles(shape: tuple[int, ...], stride: int, side: int | None) -> Iterator[Window]:

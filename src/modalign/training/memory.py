@@ -7,14 +7,15 @@ patches get smaller.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
 from modalign.data.patches import window_size
 from modalign.errors import TrainingError
-from modalign.nn import build_network
-from modalign.representation import ComirCard, Modality
+from modalign.nn import Network, build_network
+from modalign.representation import ComirCard
 from modalign.training.options import ComirOptions
 
 GIB = 1 << 30
@@ -93,7 +94,10 @@ def _plans(card: ComirCard, options: ComirOptions, largest: int) -> Iterator[Mem
 
 def _patches(card: ComirCard, largest: int) -> list[int]:
     """Sides of patches from the largest to half of it, in steps that the networks allow."""
-    stride = max(int(_network(card, modality).stride) for modality in (card.fixed, card.moving))  # type: ignore[arg-type]
+    stride = max(
+        int(_network(side.network, len(side.channels), card.latent_channels, card.ndim).stride)  # type: ignore[arg-type]
+        for side in (card.fixed, card.moving)
+    )
     return list(range(largest, max(2 * stride, largest // 2) - 1, -stride)) or [largest]
 
 
@@ -117,15 +121,13 @@ class _Costs:
 
     @classmethod
     def of(cls, card: ComirCard, patch: int, recomputes: bool) -> "_Costs":
-        networks = [_network(card, modality) for modality in (card.fixed, card.moving)]
         channels = [len(modality.channels) for modality in (card.fixed, card.moving)]
         traces = [
-            _trace(network, count, patch, card.ndim, recomputes)
-            for network, count in zip(networks, channels, strict=True)
+            _trace(modality.network, count, card.latent_channels, patch, card.ndim, recomputes)
+            for modality, count in zip((card.fixed, card.moving), channels, strict=True)
         ]
-        kept, layer, inside = zip(*traces, strict=True)
-        weights = sum(weight.nbytes for network in networks for weight in network.parameters())
-        return cls(weights, sum(kept), max(layer), max(inside), 4 * sum(channels))
+        weights, kept, layer, inside = zip(*traces, strict=True)
+        return cls(sum(weights), sum(kept), max(layer), max(inside), 4 * sum(channels))
 
     def needed(self, plan: MemoryPlan, options: ComirOptions) -> float:
         """Peak of a step by a plan."""
@@ -136,16 +138,20 @@ class _Costs:
         return float(BASE + STATES * self.weights + latents + max(windows, passing))
 
 
-def _network(card: ComirCard, modality: Modality) -> nn.Module:
+def _network(options: Network, channels: int, latents: int, ndim: int) -> nn.Module:
     with torch.device("meta"):
-        return build_network(modality.network, card.ndim, len(modality.channels), card.latent_channels)
+        return build_network(options, ndim, channels, latents)
 
 
-def _trace(network: nn.Module, channels: int, patch: int, ndim: int, recomputes: bool) -> tuple[int, int, int]:
-    """Bytes kept for the gradient of one patch, of the largest layer, and inside the block that keeps most.
+@lru_cache(maxsize=256)
+def _trace(
+    options: Network, channels: int, latents: int, patch: int, ndim: int, recomputes: bool
+) -> tuple[int, int, int, int]:
+    """Bytes of the weights, kept for the gradient of one patch, of the largest layer, and inside the greediest block.
 
     The network is on the meta device, where tensors have a shape and no content.
     """
+    network = _network(options, channels, latents, ndim)
     layers: list[int] = []
     inputs: dict[nn.Module, Tensor] = {}
     blocks = [block for part in network.children() for block in (part if isinstance(part, nn.ModuleList) else [part])]
@@ -157,7 +163,7 @@ def _trace(network: nn.Module, channels: int, patch: int, ndim: int, recomputes:
     network.recomputes = recomputes  # type: ignore[assignment]
     kept = _kept(network.train(), x)
     inside = max(_kept(block, inputs[block]) for block in blocks) if recomputes else 0
-    return kept, max(layers), inside
+    return sum(weight.nbytes for weight in network.parameters()), kept, max(layers), inside
 
 
 def _kept(module: nn.Module, x: Tensor) -> int:
