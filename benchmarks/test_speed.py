@@ -16,6 +16,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from modalign.batch.files import write_files
 from modalign.batch.registration import RegistrationJob
 from modalign.data.pairs import Pair
+from modalign.data.shelf import Shelf
 from modalign.data.tissue import TissueOptions, tissue
 from modalign.evaluation.peers import PEERS, SimpleItkMI
 from modalign.geometry import Rigid, rotation_matrix
@@ -127,6 +128,6 @@ def test_training_step(benchmark: BenchmarkFixture, options: Network) -> None:
     made = [tissue(seed, TissueOptions(shape=(256, 256))) for seed in range(2)]
     pairs = [Pair(str(k), m.second_harmonic, m.bright_field) for k, m in enumerate(made)]
     trainer = comir._Trainer(
-        pairs, [], replace(ComirOptions(steps=100), network=options), ("a", "b"), None, lambda _: None
+        pairs, [], replace(ComirOptions(steps=100), network=options), ("a", "b"), None, lambda _: None, Shelf()
     )
     benchmark.pedantic(lambda: trainer._train_step(0.5), rounds=5, warmup_rounds=2)

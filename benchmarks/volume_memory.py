@@ -73,7 +73,7 @@ def measure(network: str, patch: int, budget: float, batch: int) -> None:
     images = [Image(rng.random((1, *grid.shape), dtype=np.float32), grid) for _ in range(2)]
     options = ComirOptions(steps=2, patch=patch, batch=batch, network=kinds[network], max_memory=budget or None)
     seen: list[TrainingProgress] = []
-    trainer = _Trainer([Pair("noise", *images)], [], options, ("a", "b"), None, seen.append)
+    trainer = _Trainer([Pair("noise", *images)], [], options, ("a", "b"), None, seen.append, Shelf())
     times = [process_time()]
     for fraction in (0.0, 0.5):
         trainer._train_step(fraction)

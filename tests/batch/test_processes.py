@@ -13,7 +13,7 @@ import pytest
 from cheap_tasks import Unloadable, done_by, is_alive, items, records_in, strays_in, until
 from cheap_tasks import cheap_tasks as tasks_of
 
-from modalign.batch.processes import ATTEMPTS, LEAST_MEMORY, THREADS, Processes, machine_memory
+from modalign.batch.processes import ATTEMPTS, LEAST_MEMORY, THREADS, Processes
 from modalign.batch.run import run_tasks
 from modalign.batch.work import Item
 from modalign.errors import BatchError, InvalidInputError

@@ -8,7 +8,11 @@ FACTS = {
     "fft-search": {"method": FftSearch(max_rotation_degrees=20)},
     "global-mi": {"method": GlobalMI(max_rotation_degrees=20)},
     "features": {"poses": ((-100.0, 0.1), (179.0, -0.15))},
-    "dense": {"method": DenseDescriptors(features=400), "poses": ((-100.0, 0.1), (179.0, -0.15))},
+    "dense": {  # corners of small volumes are few and less exact
+        "method": DenseDescriptors(features=400),
+        "poses": ((-100.0, 0.1), (179.0, -0.15)),
+        "tolerance_pixels": 0.5,
+    },
     "alpha-amd": {  # one start, for speed: in 3D, the default are 27
         "method": AlphaAmd(max_rotation_degrees=0, threads=1),
         "poses": ((5.0, 0.03), (-14.0, 0.08)),

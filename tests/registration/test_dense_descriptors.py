@@ -1,6 +1,6 @@
 """What is peculiar to dense descriptors: channels, every rotation, mirror, scale, masks, and honest failures."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -8,10 +8,12 @@ import pytest
 from modalign.errors import InvalidInputError
 from modalign.geometry import Affine, Grid, Rigid, Similarity, as_rows, corner_error, identity, rotation_matrix
 from modalign.image import Image
-from modalign.registration.dense_descriptors import DenseDescriptors, described, verdict
+from modalign.registration.dense_descriptors import DenseDescriptors, verdict
+from modalign.registration.surroundings import Surroundings, described
 from modalign.testing.registration import textured_scene
 
 GRID = Grid((150, 180), (0.9, 0.7), (-60.0, -60.0))
+SURROUNDINGS = Surroundings("corners", 800, 3, 24.0, 6, 15.0)
 FEW = DenseDescriptors(features=400)
 TRUTHS = {
     "rigid": Rigid(as_rows(rotation_matrix(2, 33)), (3.0, -2.0)),
@@ -98,7 +100,7 @@ def test_points_keep_away_from_the_mask():
     mask[:, 90:] = False
     mask[70:110, 30:60] = False
     masked = [Image(np.where(mask, image.data, -1e4), GRID, (), mask) for image in (fixed, moving)]
-    points = GRID.world_to_index(described(masked[0], DenseDescriptors()).points)
+    points = GRID.world_to_index(described(masked[0], SURROUNDINGS).points)
     inside = np.clip(np.rint(points).astype(int), 0, np.array(GRID.shape) - 1)
     assert mask[tuple(inside.T)].all()
     result = FEW.register(*masked)
@@ -111,7 +113,7 @@ def test_corners_are_located_to_a_part_of_a_pixel():
     y, x = np.indices(grid.shape)
     places = np.array([[30.3, 30.6], [60.7, 35.2], [45.0, 65.4]])
     blobs = sum(np.exp(-((y - py) ** 2 + (x - px) ** 2) / (2 * 2.0**2)) for py, px in places)
-    found = described(Image(blobs[None], grid), DenseDescriptors(features=3, radius_pixels=12)).points
+    found = described(Image(blobs[None], grid), replace(SURROUNDINGS, count=3, radius=12.0)).points
     nearest = np.linalg.norm(places[:, None] - found[None], axis=2).min(axis=1)
     assert nearest.max() < 0.15
 

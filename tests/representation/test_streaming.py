@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from modalign.data import shelf as shelf_module
 from modalign.data.intensity import IntensityScaling
 from modalign.errors import ModelError, OutputError
 from modalign.geometry import Grid
@@ -104,8 +105,8 @@ def test_no_room_is_told_before_work(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     source = image(2)
     encoder = model(source, (0.5, 0.5)).encoder("fixed")
-    monkeypatch.setattr(streaming_module.os, "posix_fallocate", full)
-    with pytest.raises(OutputError, match=r"No space left on device.*GiB are needed beside it"):
+    monkeypatch.setattr(shelf_module.os, "posix_fallocate", full)
+    with pytest.raises(OutputError, match=r"No space left on device.*GiB are needed there"):
         encode_to_file(tmp_path / "out.tif", encoder, InMemory(source))
     with pytest.raises(OutputError, match="No such file"):
         encode_to_file(tmp_path / "absent" / "out.tif", encoder, InMemory(source))

@@ -10,6 +10,7 @@ import torch
 
 from modalign.data.augmentation import Augmentation
 from modalign.data.pairs import Pair
+from modalign.data.shelf import Shelf
 from modalign.errors import InvalidInputError, TrainingError
 from modalign.nn import UNetOptions
 from modalign.training import ComirOptions, TrainingProgress, fit_comir
@@ -115,7 +116,7 @@ def fit_volume_step(volume: Pair) -> float:
     """One training step on volumes; registration in 3D, and with it validation, is another engine's business."""
     from modalign.training import comir
 
-    trainer = comir._Trainer([volume], [], replace(QUICK, patch=8), ("a", "b"), None, lambda _: None)
+    trainer = comir._Trainer([volume], [], replace(QUICK, patch=8), ("a", "b"), None, lambda _: None, Shelf())
     trainer._train_step(0.5)
     return trainer.loss
 

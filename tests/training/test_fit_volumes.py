@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from modalign.data.pairs import Pair
+from modalign.data.shelf import Shelf
 from modalign.errors import TrainingError
 from modalign.geometry import Grid
 from modalign.image import Image
@@ -20,7 +21,7 @@ TINY = ComirOptions(
     patch=8,
     batch=4,
     network=UNetOptions((4, 6)),
-    validation=ValidationOptions(times=1, draws=1),
+    validation=ValidationOptions(times=1, draws=1, max_rotation_degrees=10.0),  # for speed
     calibration=CalibrationOptions(0, 0, 0),
 )
 
@@ -73,3 +74,14 @@ def test_near_misses_and_a_rim_leave_a_loss_that_falls():
     assert told[-1].chance == pytest.approx(np.log(10))
     assert np.isfinite(told[-1].loss)
     assert told[-1].loss < told[1].loss
+
+
+def test_pixels_that_wait_in_files_train_the_same_model(tmp_path):
+    options = replace(TINY, pixel_size=1.2, equivariance=False)
+    pair = volumes((1.5, 1.0, 1.0))
+    shelf = Shelf(tmp_path, 0.0)
+    one, other = (fit_comir([pair], [], options, shelf=place).model for place in (Shelf(), shelf))
+    assert shelf.on_disk > 0
+    for side in ("fixed", "moving"):
+        for a, b in zip(one.networks[side].parameters(), other.networks[side].parameters(), strict=True):
+            np.testing.assert_array_equal(a.detach().numpy(), b.detach().numpy())

@@ -15,6 +15,7 @@ from threading import Thread
 from typing import Any
 
 from modalign.batch.work import Item, Outcome, give_up, perform
+from modalign.data.shelf import machine_memory
 from modalign.errors import BatchError, InvalidInputError, ModalignError
 from modalign.io.files import one_line
 
@@ -227,14 +228,6 @@ def limit_memory(most: int) -> None:
         return
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
-
-
-def machine_memory() -> float:
-    """Memory of this machine in GiB, or what its control group lets this process use."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    with suppress(OSError, ValueError):
-        total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()) / 2**30)
-    return total
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import tyro
 
 from modalign.cli.console import EXIT_NOT_TRUSTED, parse, progress
 from modalign.data.pairs import Pair, PairFiles, find_pairs, load_pairs, read_pair_table, split_pairs
+from modalign.data.shelf import Shelf
 from modalign.errors import InvalidInputError, OutputError, PairingError
 from modalign.io import check_replaceable, image_files
 from modalign.nn import TiramisuOptions
@@ -47,6 +48,9 @@ class Train:
     """Licence of the training data, written into the model."""
     network: Literal["unet", "tiramisu"] = "unet"
     """The light U-Net, or the large network of the CoMIR paper."""
+    keep_in_memory: float | None = None
+    """GiB of pixels to keep in memory, by default a quarter of the machine's; others wait in a nameless file beside the
+    model and are read as they are needed."""
     resume: bool = False
     """Go on with a training that was interrupted; its state lies in a folder beside the model, OUT.training."""
     overwrite: bool = False
@@ -64,12 +68,13 @@ def run(arguments: Sequence[str]) -> int:
     check_replaceable(command.out)
     if (command.out / "model.json").exists() and not command.overwrite:
         raise OutputError(command.out, "already holds a model; name another folder, or add --overwrite to replace it")
-    training, validation = _pairs(command, options.seed)
+    shelf = Shelf(next(folder for folder in command.out.resolve().parents if folder.is_dir()), command.keep_in_memory)
+    training, validation = _pairs(command, options.seed, shelf)
     unfinished = command.out.with_name(command.out.name + ".training")
     print(f"training on {len(training)} pairs, validating on {len(validation) or 'the same'}", file=sys.stderr)
     with _stops_between_steps() as stopping:
         try:
-            outcome = _fit(command, options, training, validation, unfinished, stopping)
+            outcome = _fit(command, options, (training, validation), unfinished, shelf, stopping)
         except KeyboardInterrupt:
             if unfinished.is_dir():
                 print(f"modalign: stopped; add --resume to go on (state in {unfinished})", file=sys.stderr)
@@ -80,9 +85,9 @@ def run(arguments: Sequence[str]) -> int:
 def _fit(
     command: Train,
     options: ComirOptions,
-    training: list[Pair],
-    validation: list[Pair],
+    pairs: tuple[list[Pair], list[Pair]],
     unfinished: Path,
+    shelf: Shelf,
     stopping: Event,
 ) -> TrainedComir:
     told: set[MemoryPlan] = set()
@@ -101,14 +106,14 @@ def _fit(
             advance(now.fraction, f"step {now.step}, loss {now.loss:.3f} (chance {now.chance:.3f}){judged}")
 
         return fit_comir(
-            training,
-            validation,
+            *pairs,
             options,
             modalities=command.names or _default_names(command),
             about={"licence": command.licence},
             checkpoint=unfinished,
             resume=command.resume,
             report=report,
+            shelf=shelf,
         )
 
 
@@ -148,10 +153,10 @@ def _finish(command: Train, outcome: TrainedComir, unfinished: Path) -> int:
     return 0
 
 
-def _pairs(command: Train, seed: int) -> tuple[list[Pair], list[Pair]]:
-    pairs = load_pairs(_files(command))
+def _pairs(command: Train, seed: int, shelf: Shelf) -> tuple[list[Pair], list[Pair]]:
+    pairs = load_pairs(_files(command), keep=shelf.put_pair)
     if command.validation_pairs is not None:
-        return pairs, load_pairs(read_pair_table(command.validation_pairs))
+        return pairs, load_pairs(read_pair_table(command.validation_pairs), keep=shelf.put_pair)
     return split_pairs(pairs, command.validation_fraction, seed)
 
 

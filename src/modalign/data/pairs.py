@@ -1,6 +1,6 @@
 """Aligned pairs of images: found in two folders or a table, checked, and split."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,8 +89,16 @@ def read_pair_table(table: Path) -> list[PairFiles]:
     ]
 
 
-def load_pairs(files: Sequence[PairFiles], *, ndim: int | None = None) -> list[Pair]:
+def load_pairs(
+    files: Sequence[PairFiles], *, ndim: int | None = None, keep: Callable[[Pair], Pair] = lambda pair: pair
+) -> list[Pair]:
     """Read the images of pairs and check that they fit together.
+
+    Args:
+        files: Where they lie.
+        ndim: Number of spatial axes that is needed.
+        keep: Told of each pair as it is there, and says where its pixels are to wait, see
+            :class:`modalign.data.shelf.Shelf`.
 
     Raises:
         PairingError: Files are unreadable, the two images of a pair differ in size, or pairs differ in channels or in
@@ -99,7 +107,7 @@ def load_pairs(files: Sequence[PairFiles], *, ndim: int | None = None) -> list[P
     pairs, problems = [], []
     for entry in files:
         try:
-            pairs.append(_load(entry, ndim))
+            pairs.append(keep(_load(entry, ndim)))
         except (FileError, InvalidInputError) as error:
             problems.append(str(error) if isinstance(error, FileError) else f"pair {entry.name!r}: {error}")
     problems += _odd_ones(pairs)

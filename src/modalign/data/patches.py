@@ -1,6 +1,6 @@
 """Where training patches may be cut from aligned pairs, and cutting them with room to turn."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, sqrt
 
@@ -41,7 +41,14 @@ class PatchSource:
     centers: Integer[Array, "places ndim"]
 
     @classmethod
-    def from_pair(cls, pair: Pair, fixed: IntensityScaling, moving: IntensityScaling, window: int) -> "PatchSource":
+    def from_pair(
+        cls,
+        pair: Pair,
+        fixed: IntensityScaling,
+        moving: IntensityScaling,
+        window: int,
+        keep: Callable[[Array], Array] = lambda array: array,
+    ) -> "PatchSource":
         """Scale a pair and list the places for windows of a given side.
 
         A turned patch stays within the ball around its centre, so the ball must lie inside the mask. Places without
@@ -54,7 +61,7 @@ class PatchSource:
         candidates = candidates[room[tuple(candidates.T)] > window / 2]
         contrast = np.minimum(_contrast(unit_fixed, window, candidates), _contrast(unit_moving, window, candidates))
         lively = candidates[contrast >= LEAST_CONTRAST]
-        return cls(pair.name, unit_fixed, unit_moving, lively if len(lively) else candidates)
+        return cls(pair.name, keep(unit_fixed), keep(unit_moving), lively if len(lively) else candidates)
 
     def window(self, center: Integer[Array, " ndim"], size: int) -> tuple[Array, Array]:
         """The windows of both modalities around a place."""

@@ -1,35 +1,39 @@
 """Dense descriptors: what a representation looks like around key points or on a grid, matched at every rotation."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from importlib import import_module
-from typing import Any, ClassVar, Literal, get_args
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import ClassVar, get_args
 
 import numpy as np
 from jaxtyping import Float
 
 from modalign.errors import InvalidInputError
-from modalign.geometry import Grid, Linear
+from modalign.geometry import Grid, Linear, sweep
 from modalign.image import Image
 from modalign.registration import workspace
 from modalign.registration.engine import Engine
-from modalign.registration.matching import KeyPoints, mutual_neighbours
+from modalign.registration.matching import mutual_neighbours
 from modalign.registration.registrar import Registration, Status
 from modalign.registration.rivalry import Pairing, doubts, supports
 from modalign.registration.robust_fit import Agreement, Elsewhere, Estimator, Model, RobustFit, agreement, spread
 from modalign.registration.search import compressed
+from modalign.registration.surroundings import Described, Places, Surroundings, described
 
 Array = np.ndarray
 Points = Float[Array, "points ndim"]
-Places = Literal["corners", "grid"]
-Rings = Float[Array, "points channels rings angles"]
-"""Values of the image on circles around points, at even angles."""
 
-LEAST_COVER = 0.6
-"""Points with a smaller share of their circles inside the image and its mask are dropped."""
-GRADIENT_BLUR, TENSOR_BLUR = 1.0, 1.5
-"""Standard deviations, in pixels, of the smoothing before the gradients and of their products."""
+USUAL: dict[int, dict[str, float]] = {
+    2: {"features": 800, "step_pixels": 3, "radius_pixels": 24.0, "angles": 24, "max_side": 512},
+    3: {"features": 500, "step_pixels": 1, "radius_pixels": 14.0, "angles": 12, "max_side": 96},
+}
+"""The options that depend on the number of dimensions: in space the work grows with the third power of the angles."""
+DIRECTIONS_A_STEP = {2: 1.0, 3: 1.5}
+"""Directions between two neighbouring rotations: on the circle rotations take them to each other, on the sphere only
+nearly."""
 
+WIDEST = 0.2
+"""Of the shortest side of the images: no surroundings are wider, or few points would have all of them."""
 TRUSTED_INLIERS = 14
 """Fewer inliers leave the result unsure."""
 TRUSTED_SPREAD = 0.06
@@ -44,11 +48,11 @@ ADVICE = "use a representation in which the images look alike, or another method
 class DenseDescriptors(Engine):
     """Match what surrounds points of two representations: for CoMIRs, whose values agree between the modalities.
 
-    A descriptor holds all channels on circles around a point, less their mean and scaled to unit length. A
-    representation of a rotated image is the rotated representation, so the descriptors of the moving image are turned
-    by every angle in steps; at each one mutual nearest neighbours are matched and a transform is fitted. The angle at
-    which most matches agree wins, and all others tell how many agree by chance. No orientation has to be estimated, as
-    SIFT must; but the images must have the same scale, or one of ``scales``.
+    A descriptor holds all channels on circles (in volumes, spheres) around a point, less their mean and scaled to unit
+    length. A representation of a rotated image is the rotated representation, so the descriptors of the moving image
+    are turned by every rotation in steps; at each one mutual nearest neighbours are matched and a transform is fitted.
+    The rotation at which most matches agree wins, and all others tell how many agree by chance. No orientation has to
+    be estimated, as SIFT must; but the images must have the same scale, or one of ``scales``.
 
     Source: mutual nearest neighbours and a robust fit as usual for learned features; corners, Shi and Tomasi, CVPR
     1994, of the structure tensor summed over the channels, Di Zenzo, CVGIP 33, 1986; sampling on circles with blur
@@ -59,16 +63,18 @@ class DenseDescriptors(Engine):
     """The kind of transform to fit."""
     points: Places = "corners"
     """Describe the strongest corners, or all points of a regular grid."""
-    features: int = 800
-    """Most corners an image."""
-    step_pixels: int = 3
-    """Least distance between corners, or step of the grid, working pixels."""
-    radius_pixels: float = 24.0
-    """Radius of the outermost circle, working pixels."""
+    features: int | None = None
+    """Most points an image; by default 800, in volumes 500."""
+    step_pixels: int | None = None
+    """Least distance between corners, or step of the grid, working pixels; by default 3, in volumes 1."""
+    radius_pixels: float | None = None
+    """Radius of the outermost circle or sphere, working pixels; by default 24, in volumes 14."""
     rings: int = 6
-    """Circles around a point."""
-    angles: int = 24
-    """Values on each circle, and rotations tried."""
+    """Circles or spheres around a point."""
+    angles: int | None = None
+    """Steps to a full turn, of the values on each circle and of the rotations tried; by default 24, in volumes 12."""
+    max_rotation_degrees: float = 180.0
+    """Rotations up to this angle are tried."""
     ratio: float = 1.0
     """A match must be nearer than this fraction of the distance to the second nearest descriptor; 1 for no test."""
     scales: tuple[float, ...] = (1.0,)
@@ -83,25 +89,27 @@ class DenseDescriptors(Engine):
     """Most random samples of the robust fit at each angle."""
     least_inliers: int = 8
     """Fewer agreeing matches are refused."""
-    max_side: int = 512
-    """Work on at most so many pixels along the longest side."""
+    max_side: int | None = None
+    """Work on at most so many pixels along the longest side; by default 512, in volumes 96."""
     seed: int = 0
     """Seed of the random samples."""
 
     name: ClassVar[str] = "dense"
-    ndims: ClassVar[frozenset[int]] = frozenset({2})
+    ndims: ClassVar[frozenset[int]] = frozenset({2, 3})
 
     def __post_init__(self) -> None:
         if self.points not in get_args(Places):
             raise InvalidInputError(f"unknown points {self.points!r}; known are {', '.join(get_args(Places))}")
-        if min(self.features, self.step_pixels, self.rings) < 1 or self.angles < 4 or self.max_side < 32:
+        numbers = {"features": 1, "step_pixels": 1, "rings": 1, "angles": 4, "max_side": 32, "least_inliers": 3}
+        for name, least in numbers.items():
+            if (value := getattr(self, name)) is not None and value < least:
+                raise InvalidInputError(f"{name} must be at least {least}, not {value}")
+        if self.radius_pixels is not None and not self.radius_pixels > 0:
+            raise InvalidInputError(f"radius_pixels must be positive, not {self.radius_pixels}")
+        if not (self.inlier_distance_pixels > 0 and 0 < self.ratio <= 1 and 0 <= self.max_rotation_degrees <= 180):
             raise InvalidInputError(
-                "features, step_pixels and rings must be at least 1, angles at least 4 and max_side at least 32"
+                "inlier_distance_pixels must be positive, ratio at most 1, and max_rotation_degrees from 0 to 180"
             )
-        if not (self.radius_pixels > 0 and self.inlier_distance_pixels > 0 and 0 < self.ratio <= 1):
-            raise InvalidInputError("radius_pixels and inlier_distance_pixels must be positive, ratio at most 1")
-        if self.least_inliers < 3:
-            raise InvalidInputError(f"least_inliers must be at least 3, not {self.least_inliers}")
         if not self.scales or min(self.scales) <= 0:
             raise InvalidInputError(f"scales are positive numbers, at least one, not {self.scales}")
         if self.transform == "rigid" and set(self.scales) != {1.0}:
@@ -111,36 +119,56 @@ class DenseDescriptors(Engine):
     def find(self, fixed: Image, moving: Image) -> Registration:
         """Find the transform on which most matches agree, at the best of all rotations."""
         space = workspace.harmonised(*compressed(*workspace.comparable(fixed, moving)))
-        spacing = workspace.finest_spacing(space.fixed, space.moving, self.max_side)
+        spacing = workspace.finest_spacing(space.fixed, space.moving, round(self._usual("max_side", fixed.ndim)))
         fixed, moving = (workspace.isotropic(image, spacing) for image in (space.fixed, space.moving))
-        one = described(fixed, self)
-        attempts = [match for other, mirrored in self._views(moving) for match in self._turned(one, other, mirrored)]
+        around = self._surroundings(fixed.grid, moving.grid)
+        one = described(fixed, around)
+        views = self._views(moving, around)
+        attempts = [turned for other, mirrored in views for turned in self._turned(one, other, mirrored)]
         best = max(attempts, key=lambda attempt: attempt.quality)
-        stats = best.stats(fixed.grid) | {"points_fixed": float(len(one.points))}
+        stats = best.stats() | {"points_fixed": float(len(one.points))}
         if best.found is not None:
-            stats |= _rivals(best, best.found.transform, attempts, fixed.grid)
+            stats |= _rivals(best, best.found.transform, attempts)
         status, reasons = verdict(stats, self)
         transform = None if best.found is None else space.to_world(best.found.transform)
         return Registration.judged(self.name, status, transform, reasons, stats)
 
-    def _views(self, moving: Image) -> Iterator[tuple["Described", bool]]:
+    def _usual(self, name: str, ndim: int) -> float:
+        """An option, or what is usual in so many dimensions."""
+        given: float | None = getattr(self, name)
+        return USUAL[ndim][name] if given is None else given
+
+    def _surroundings(self, *grids: Grid) -> Surroundings:
+        ndim = grids[0].ndim
+        shortest = min(min(grid.shape) for grid in grids)
+        return Surroundings(
+            self.points,
+            round(self._usual("features", ndim)),
+            round(self._usual("step_pixels", ndim)),
+            min(self._usual("radius_pixels", ndim), WIDEST * shortest),
+            self.rings,
+            360 / (DIRECTIONS_A_STEP[ndim] * self._usual("angles", ndim)),
+        )
+
+    def _views(self, moving: Image, around: Surroundings) -> Iterator[tuple[Described, bool]]:
         """The moving image described at every scale and handedness."""
         for scale in self.scales:
-            plain = described(moving, self, scale)
+            plain = described(moving, around, scale)
             yield plain, False
             if self.mirror:
                 yield plain, True
 
-    def _turned(self, fixed: "Described", moving: "Described", mirrored: bool) -> Iterator["Attempt"]:
-        """The moving descriptors turned by every angle and matched."""
-        opposite = bool(np.linalg.det(fixed.grid.direction) * np.linalg.det(moving.grid.direction) < 0)
-        rings = moving.rings if mirrored == opposite else moving.rings[..., ::-1]
+    def _turned(self, fixed: Described, moving: Described, mirrored: bool) -> Iterator["Attempt"]:
+        """The moving descriptors turned by every rotation and matched."""
+        ndim = fixed.grid.ndim
         search = replace(self._search(fixed.grid.spacing[0]), mirrored=mirrored)
-        for turn in range(self.angles):
-            pairing = Pairing(fixed.key_points(), replace(moving, rings=rings).key_points(turn), search)
-            matches = mutual_neighbours(pairing.fixed.descriptors, pairing.moving.descriptors, self.ratio)
-            here, there = fixed.points[matches[:, 0]], moving.points[matches[:, 1]]
-            yield Attempt(pairing, here, there, agreement(here, there, search))
+        mirror = np.eye(ndim)
+        mirror[-1, -1] = -1 if mirrored else 1
+        to_fixed, to_moving = np.array(fixed.grid.direction), np.array(moving.grid.direction)
+        for rotation, elements in sweep(ndim, 360 / self._usual("angles", ndim), self.max_rotation_degrees):
+            for element in elements:
+                turn = to_moving.T @ rotation @ element.matrix @ mirror @ to_fixed
+                yield Attempt.of(fixed, moving, turn, search, self.ratio)
 
     def _search(self, spacing: float) -> RobustFit:
         limit = self.inlier_distance_pixels * spacing
@@ -148,164 +176,59 @@ class DenseDescriptors(Engine):
 
 
 @dataclass(frozen=True, eq=False)
-class Described:
-    """Points of an image in world units, what surrounds them, and the grid of the image."""
-
-    points: Points
-    rings: Rings = field(repr=False)
-    grid: Grid
-
-    def key_points(self, turn: int = 0) -> KeyPoints:
-        """The points with one row for each descriptor, turned by so many of its angles."""
-        turned = np.roll(self.rings, turn, axis=-1)
-        return KeyPoints(self.points, turned.reshape(len(turned), int(np.prod(turned.shape[1:]))))
-
-
-@dataclass(frozen=True, eq=False)
 class Attempt:
     """Points matched at one rotation, and what they agree on."""
 
-    pairing: Pairing
+    one: Described
+    other: Described
+    turn: Float[Array, "ndim ndim"]
+    search: RobustFit
     fixed: Points
     moving: Points
     found: Agreement | None
+
+    @classmethod
+    def of(
+        cls, one: Described, other: Described, turn: Float[Array, "ndim ndim"], search: RobustFit, ratio: float
+    ) -> "Attempt":
+        """Match what is seen in the fixed image to what is seen in the moving one after a turn."""
+        matches = mutual_neighbours(one.seen().descriptors, other.seen(turn).descriptors, ratio)
+        here, there = one.points[matches[:, 0]], other.points[matches[:, 1]]
+        return cls(one, other, turn, search, here, there, agreement(here, there, search))
+
+    @cached_property
+    def pairing(self) -> Pairing:
+        """All key points, for the search for a rival; not kept by attempts that nobody asks."""
+        return Pairing(self.one.seen(), self.other.seen(self.turn), self.search)
 
     @property
     def quality(self) -> float:
         """What decides between rotations."""
         return -1.0 if self.found is None else self.found.quality
 
-    def stats(self, grid: Grid) -> dict[str, float]:
+    def stats(self) -> dict[str, float]:
         """Numbers of matches and inliers, and how far these spread over the fixed image."""
         inliers = np.zeros(len(self.fixed), dtype=bool) if self.found is None else self.found.inliers
         return {
             "matches": float(len(self.fixed)),
             "inliers": float(inliers.sum()),
             "inlier_ratio": float(inliers.mean()) if len(inliers) else 0.0,
-            "spread": spread(self.fixed[inliers], grid),
-            "mirrored": float(self.pairing.search.mirrored),
+            "spread": spread(self.fixed[inliers], self.one.grid),
+            "mirrored": float(self.search.mirrored),
         }
 
 
-def _rivals(best: Attempt, found: Linear, attempts: Sequence[Attempt], grid: Grid) -> dict[str, float]:
+def _rivals(best: Attempt, found: Linear, attempts: Sequence[Attempt]) -> dict[str, float]:
     """How many matches agree on the best transform elsewhere, at the same rotation or any other, and its support."""
+    grid: Grid = best.one.grid
     elsewhere = Elsewhere(found, grid)
-    beside = replace(best, found=agreement(best.fixed, best.moving, best.pairing.search, elsewhere))
+    beside = replace(best, found=agreement(best.fixed, best.moving, best.search, elsewhere))
     distinct = [one for one in (beside, *attempts) if one.found and elsewhere.holds(one.found.transform.matrix[:-1])]
     ranked = sorted(distinct, key=lambda one: -one.quality)[:1]
     rivals = [(one.pairing, one.found.transform) for one in ranked if one.found]
     count = max((one.found.count for one in distinct if one.found), default=0)
     among_look_alikes = (best.pairing, best.pairing.rival(found, grid))
     return {"runner_up_inliers": float(count)} | supports(best.pairing, found, (*rivals, among_look_alikes))
-
-
-def described(image: Image, options: DenseDescriptors, scale: float = 1.0) -> Described:
-    """Points of an image and what surrounds them.
-
-    Args:
-        image: On square pixels.
-        options: Which points, how many, and the circles.
-        scale: The circles are larger by this factor.
-    """
-    values, valid = _standardised(image), image.valid.astype(np.float32)
-    places = {"corners": _corners, "grid": _lattice}[options.points](values, valid, options)
-    rings, cover = _sampled(values, valid, places, scale, options)
-    keep = cover.mean(axis=(1, 2)) >= LEAST_COVER
-    points = image.grid.index_to_world(places[keep])
-    return Described(points, _normalised(rings[keep], cover[keep]), image.grid)
-
-
-def _standardised(image: Image) -> Float[Array, "channels y x"]:
-    """Values less the mean of their channel, by one scale for all channels; 0 under the mask."""
-    valid = image.valid
-    values = image.data[:, valid]
-    centered = np.where(valid, image.data - values.mean(axis=1)[:, None, None], 0)
-    deviation = np.sqrt((centered**2).sum() / values.size)
-    return np.asarray(centered / max(float(deviation), 1e-12), dtype=np.float32)
-
-
-def _corners(
-    values: Float[Array, "channels y x"], valid: Float[Array, "y x"], options: DenseDescriptors
-) -> Float[Array, "corners 2"]:
-    """The strongest local maxima of the smaller eigenvalue of the structure tensor, to a part of a pixel."""
-    cv2: Any = import_module("cv2")
-    slopes = [np.gradient(cv2.GaussianBlur(channel, (0, 0), GRADIENT_BLUR)) for channel in values]
-    products = (sum(slope[i] * slope[j] for slope in slopes) for i, j in ((0, 0), (1, 1), (0, 1)))
-    yy, xx, yx = (cv2.GaussianBlur(product, (0, 0), TENSOR_BLUR) for product in products)
-    strength = (yy + xx) / 2 - np.hypot((yy - xx) / 2, yx)
-    inside = cv2.erode(valid, np.ones((3, 3)), borderValue=0) > 0  # the border of the mask is no corner
-    around = 2 * options.step_pixels + 1
-    highest = cv2.dilate(strength, np.ones((around, around))) <= strength
-    y, x = np.nonzero(highest & inside & (strength > 1e-6 * strength.max()))
-    strongest = np.argsort(-strength[y, x], kind="stable")[: options.features]
-    y, x = y[strongest], x[strongest]
-    dy = _vertex(strength[y - 1, x], strength[y, x], strength[y + 1, x])
-    dx = _vertex(strength[y, x - 1], strength[y, x], strength[y, x + 1])
-    return np.column_stack([y + dy, x + dx]).astype(float)
-
-
-def _vertex(
-    before: Float[Array, " points"], here: Float[Array, " points"], after: Float[Array, " points"]
-) -> Float[Array, " points"]:
-    """Where the parabola through three values at −1, 0 and 1 has its top, at most half a step away."""
-    bend = np.minimum(before - 2 * here + after, -1e-12)
-    return np.asarray(np.clip((before - after) / (2 * bend), -0.5, 0.5))
-
-
-def _lattice(
-    values: Float[Array, "channels y x"], valid: Float[Array, "y x"], options: DenseDescriptors
-) -> Float[Array, "nodes 2"]:
-    """Valid nodes of a square grid, as dense as ``step_pixels`` and ``features`` allow."""
-    step = max(float(options.step_pixels), float(np.sqrt(valid.size / options.features)))
-    axes = [np.arange((n - 1) % step / 2, n, step) for n in valid.shape]
-    nodes = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, values.ndim - 1)
-    return np.asarray(nodes[valid[tuple(np.rint(nodes).astype(int).T)] > 0])
-
-
-def _sampled(
-    values: Float[Array, "channels y x"],
-    valid: Float[Array, "y x"],
-    places: Float[Array, "points 2"],
-    scale: float,
-    options: DenseDescriptors,
-) -> tuple[Rings, Float[Array, "points rings angles"]]:
-    """Values on circles around places, blurred as much as the samples lie apart, and which of them are valid."""
-    cv2: Any = import_module("cv2")
-    angles = 2 * np.pi * np.arange(options.angles) / options.angles
-    radii = scale * options.radius_pixels * np.arange(1, options.rings + 1) / options.rings
-    rings = np.zeros((len(places), len(values), options.rings, options.angles), dtype=np.float32)
-    cover = np.zeros((len(places), options.rings, options.angles), dtype=np.float32)
-    for ring, radius in enumerate(radii):
-        blur = max(np.pi * radius / options.angles, 0.6)
-        y, x = (
-            (places[:, axis, None] + radius * wave(angles)).astype(np.float32)
-            for axis, wave in enumerate((np.sin, np.cos))
-        )
-        weight = cv2.GaussianBlur(valid, (0, 0), blur)
-        cover[:, ring] = _looked_up(cv2, weight, y, x) > 0.5
-        for channel, image in enumerate(values):
-            smooth = cv2.GaussianBlur(image, (0, 0), blur) / np.maximum(weight, 1e-3)
-            rings[:, channel, ring] = _looked_up(cv2, smooth, y, x)
-    return rings, cover
-
-
-def _looked_up(
-    cv2: Any, image: Float[Array, "y x"], y: Float[Array, "n k"], x: Float[Array, "n k"]
-) -> Float[Array, "n k"]:
-    """Linear interpolation, 0 outside."""
-    if len(y) == 0:
-        return y
-    values: Array = cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
-    return values
-
-
-def _normalised(rings: Rings, cover: Float[Array, "points rings angles"]) -> Rings:
-    """Valid values less their mean, of unit length; every circle counts by its circumference."""
-    weight = (cover * np.arange(1, cover.shape[1] + 1)[:, None])[:, None]
-    mean = (rings * weight).sum((2, 3), keepdims=True) / np.maximum(weight.sum((2, 3), keepdims=True), 1e-6)
-    centered = (rings - mean) * np.sqrt(weight)
-    length = np.sqrt((centered**2).sum((1, 2, 3), keepdims=True))
-    return np.asarray(centered / np.maximum(length, 1e-6), dtype=np.float32)
 
 
 def verdict(stats: Mapping[str, float], options: DenseDescriptors) -> tuple[Status, tuple[str, ...]]:

@@ -1,9 +1,6 @@
 """The representation of an image larger than memory, from file to file."""
 
-import os
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from math import ceil, prod
 from pathlib import Path
@@ -11,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Shaped
 
-from modalign.errors import ModelError, OutputError
+from modalign.data.shelf import mapped
+from modalign.errors import ModelError
 from modalign.geometry import Grid, identity
 from modalign.image import ALPHA, Image
 from modalign.representation.comir import NOT_FINITE, ComirEncoder
@@ -54,45 +52,31 @@ def encode_to_file(
     def read(window: Window) -> Array:
         return scaling.apply(colours.read(grid, window))
 
-    with _spool(path, whole) as spool:
-        done = 0
-        for window, latents in encoded_tiles(
-            encoder.network,  # type: ignore[arg-type]
-            read,
-            grid.shape,
-            device=encoder.device,
-            tile=encoder.tile,
-        ):
-            if not np.all(np.isfinite(latents)):
-                raise ModelError(NOT_FINITE)
-            spool[(slice(None), *window)] = latents
-            done += prod(part.stop - part.start for part in window)
-            advance(ENCODING * done / prod(grid.shape))
-        warp_to_file(
-            path,
-            InMemory(whole.with_data(spool, whole.channels)),
-            image.grid,
-            identity(grid.ndim),
-            advance=lambda share: advance(ENCODING + (1 - ENCODING) * share),
-        )
+    spool = mapped(path.resolve().parent, whole.data.shape, np.dtype(np.float32))
+    done = 0
+    for window, latents in encoded_tiles(
+        encoder.network,  # type: ignore[arg-type]
+        read,
+        grid.shape,
+        device=encoder.device,
+        tile=encoder.tile,
+    ):
+        if not np.all(np.isfinite(latents)):
+            raise ModelError(NOT_FINITE)
+        spool[(slice(None), *window)] = latents
+        done += prod(part.stop - part.start for part in window)
+        advance(ENCODING * done / prod(grid.shape))
+    warp_to_file(
+        path,
+        InMemory(whole.with_data(spool, whole.channels)),
+        image.grid,
+        identity(grid.ndim),
+        advance=lambda share: advance(ENCODING + (1 - ENCODING) * share),
+    )
 
 
 def _names(encoder: ComirEncoder) -> tuple[str, ...]:
     return tuple(f"latent_{i}" for i in range(encoder.card.latent_channels))
-
-
-@contextmanager
-def _spool(path: Path, description: Image) -> Iterator[Array]:
-    """An array in a nameless file beside the result, which is gone when it is closed, however that comes."""
-    shape = description.data.shape
-    need = 4 * prod(shape)
-    try:
-        with tempfile.TemporaryFile(dir=path.resolve().parent) as file:
-            os.posix_fallocate(file.fileno(), 0, need)  # or a full disk would kill the process later on
-            yield np.memmap(file, np.float32, "r+", shape=shape)
-    except OSError as error:
-        room = f"{need / 2**30:.1f} GiB are needed beside it while it is computed"
-        raise OutputError(path, f"cannot be written ({error.strerror}); {room}") from error
 
 
 class _Colours:

@@ -12,6 +12,7 @@ from modalign.data.augmentation import Augmentation
 from modalign.data.intensity import IntensityScaling
 from modalign.data.pairs import Pair
 from modalign.data.patches import PatchSampler, PatchSource, window_size
+from modalign.data.shelf import Shelf
 from modalign.geometry import GroupElement
 from modalign.representation import ComirCard
 
@@ -37,11 +38,13 @@ class BatchSource:
     spacing: tuple[float, ...]
 
     @classmethod
-    def of(cls, pairs: Sequence[Pair], card: ComirCard, patch: int, augmentation: Augmentation) -> "BatchSource":
+    def of(
+        cls, pairs: Sequence[Pair], card: ComirCard, patch: int, augmentation: Augmentation, shelf: Shelf
+    ) -> "BatchSource":
         """The source for some pairs, scaled as the card says."""
         window = window_size(patch, card.ndim, augmentation.largest_scale)
         scalings = card.fixed.scaling, card.moving.scaling
-        sources = tuple(PatchSource.from_pair(pair, *scalings, window) for pair in pairs)
+        sources = tuple(PatchSource.from_pair(pair, *scalings, window, shelf.put) for pair in pairs)
         return cls(PatchSampler(sources, window), scalings, augmentation, patch, card.pixel_size)
 
     def draw(self, count: int, generator: np.random.Generator, device: torch.device) -> Batch:

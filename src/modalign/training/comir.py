@@ -16,16 +16,14 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from modalign.data.intensity import IntensityScaling
 from modalign.data.pairs import Pair
 from modalign.data.patches import largest_patch
+from modalign.data.shelf import Shelf
 from modalign.errors import TrainingError
-from modalign.geometry import RotationGroup, grid_rotations, rotation_group
 from modalign.io import plain
 from modalign.losses import CRITICS, activation_decay, chance_level, info_nce, near_misses, standardised
 from modalign.nn.collectives import gathered
-from modalign.registration.workspace import isotropic
-from modalign.representation import ComirCard, ComirModel, Modality
+from modalign.representation import ComirModel
 from modalign.training.batches import BatchSource, memory_format, random_shifts, turned, without_rim
 from modalign.training.budget import learning_rate_factor
 from modalign.training.calibration import calibrated
@@ -33,6 +31,7 @@ from modalign.training.checkpoint import Checkpoint, State, copied, optimizer_st
 from modalign.training.memory import MemoryPlan, memory_plan
 from modalign.training.options import PATCHES, ComirOptions
 from modalign.training.precision import choose_precision
+from modalign.training.preparation import at_pixel_size, group_to_follow, new_card
 from modalign.training.step import backpropagated
 from modalign.training.validation import Validation, Validator
 
@@ -94,6 +93,7 @@ def fit_comir(
     checkpoint: Path | None = None,
     resume: bool = False,
     report: Callable[[TrainingProgress], None] = lambda _: None,
+    shelf: Shelf | None = None,
 ) -> TrainedComir:
     """Train two networks on aligned pairs.
 
@@ -106,6 +106,7 @@ def fit_comir(
         checkpoint: Folder that holds the state of an unfinished training.
         resume: Go on from that folder, if it exists.
         report: Called before the first step and after every one.
+        shelf: Keeps the pixels that are made for the training; by default in memory as far as they fit.
 
     Raises:
         TrainingError: There is no pair, the images are too small, or the training to resume was another one.
@@ -113,10 +114,11 @@ def fit_comir(
     """
     if not pairs:
         raise TrainingError("there is no pair to train on")
+    shelf = shelf or Shelf()
     training, validation = (
-        [_at_pixel_size(pair, options.pixel_size) for pair in part] for part in (pairs, validation_pairs)
+        [at_pixel_size(pair, options.pixel_size, shelf) for pair in part] for part in (pairs, validation_pairs)
     )
-    trainer = _Trainer(training, validation, options, modalities, checkpoint, report)
+    trainer = _Trainer(training, validation, options, modalities, checkpoint, report, shelf)
     return trainer.run(resume=resume, about=about or {})
 
 
@@ -142,11 +144,12 @@ class _Trainer:
         modalities: tuple[str, str],
         checkpoint: Path | None,
         report: Callable[[TrainingProgress], None],
+        shelf: Shelf,
     ) -> None:
         self.options, self.folder, self.report = options, checkpoint, report
         self.fabric = _fabric(options)
         torch.manual_seed(options.seed)
-        self.model = ComirModel.untrained(_card(pairs, options, modalities))
+        self.model = ComirModel.untrained(new_card(pairs, options, modalities))
         stride = max(int(network.stride) for network in self.model.networks.values())  # type: ignore[arg-type]
         wanted = options.patch or max(PATCHES[self.model.card.ndim], 2 * stride)
         largest = largest_patch(pairs, wanted, stride, options.augmentation.largest_scale)
@@ -154,11 +157,11 @@ class _Trainer:
         self.patch = self.plan.patch
         for network in self.model.networks.values():
             network.recomputes = self.plan.recomputes  # type: ignore[assignment]  # a plain attribute
-        self.batches = BatchSource.of(pairs, self.model.card, self.patch, options.augmentation)
+        self.batches = BatchSource.of(pairs, self.model.card, self.patch, options.augmentation, shelf)
         self.judged_on = list(validation_pairs or pairs)
         self.validator = Validator.draw(self.judged_on, options.validation, options.seed)
         self.names = {"pairs": [p.name for p in pairs], "validation_pairs": [p.name for p in validation_pairs]}
-        self.group = _group(self.model.card, options)
+        self.group = group_to_follow(self.model.card, options)
         networks = _Networks(self.model)
         networks.to(memory_format=memory_format(self.model.card.ndim))  # type: ignore[call-overload]  # stub lacks it
         optimizer = torch.optim.AdamW(
@@ -348,38 +351,6 @@ def _fabric(options: ComirOptions) -> Fabric:
         wanted = f"{options.devices} × {options.accelerator}"
         raise TrainingError(f"cannot train on {wanted} here ({error}); try --accelerator cpu --devices 1") from error
     return fabric
-
-
-def _at_pixel_size(pair: Pair, size: float | None) -> Pair:
-    if size is None:
-        return pair
-    return Pair(pair.name, isotropic(pair.fixed, size), isotropic(pair.moving.with_grid(pair.fixed.grid), size))
-
-
-def _group(card: ComirCard, options: ComirOptions) -> RotationGroup:
-    """The group whose rotations the representations are to follow."""
-    if not options.equivariance:
-        return rotation_group("C1", card.ndim)
-    exact = grid_rotations(card.pixel_size)
-    if options.group is None:
-        return exact
-    wanted = rotation_group(options.group, card.ndim)
-    if not {g.permutation for g in wanted.elements} <= {g.permutation for g in exact.elements}:
-        sizes = " × ".join(f"{size:g}" for size in card.pixel_size)
-        raise TrainingError(
-            f"the rotations {wanted.name} do not map pixels of {sizes} onto each other, as {exact.name} does; use "
-            "that, or learn at one pixel size along all axes (pixel_size)"
-        )
-    return wanted
-
-
-def _card(pairs: Sequence[Pair], options: ComirOptions, names: tuple[str, str]) -> ComirCard:
-    first = pairs[0].fixed
-    fixed, moving = (
-        Modality(name, images[0].channels, IntensityScaling.fit(images), options.network.resolved(images[0].ndim))
-        for name, images in zip(names, ([p.fixed for p in pairs], [p.moving for p in pairs]), strict=True)
-    )
-    return ComirCard(fixed, moving, first.ndim, options.latent_channels, first.grid.spacing, first.grid.unit)
 
 
 def _judgement(loss: float, chance: float, validation: Validation) -> tuple[bool, str]:
