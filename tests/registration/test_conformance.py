@@ -4,9 +4,9 @@ from modalign.registration import METHODS, AlphaAmd, Auto, DenseDescriptors, Fft
 from modalign.testing.registration import RegistrarLaws
 
 FACTS = {
-    "auto": {"method": Auto(max_rotation_degrees=20)},  # for speed, as in the next two; other tests try all rotations
-    "fft-search": {"method": FftSearch(max_rotation_degrees=20)},
-    "global-mi": {"method": GlobalMI(max_rotation_degrees=20)},
+    "auto": {"method": Auto(max_rotation_degrees=12)},  # for speed, as in the next two; other tests try all rotations
+    "fft-search": {"method": FftSearch(max_rotation_degrees=12)},
+    "global-mi": {"method": GlobalMI(max_rotation_degrees=12)},
     "features": {"poses": ((-100.0, 0.1), (179.0, -0.15))},
     "dense": {  # corners of small volumes are few and less exact
         "method": DenseDescriptors(features=400),

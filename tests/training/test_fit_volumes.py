@@ -11,6 +11,7 @@ from modalign.errors import TrainingError
 from modalign.geometry import Grid
 from modalign.image import Image
 from modalign.nn import UNetOptions
+from modalign.registration import sweeps
 from modalign.testing.registration import textured_scene
 from modalign.training import ComirOptions, TrainingProgress, fit_comir
 from modalign.training.calibration import CalibrationOptions
@@ -21,9 +22,15 @@ TINY = ComirOptions(
     patch=8,
     batch=4,
     network=UNetOptions((4, 6)),
-    validation=ValidationOptions(times=1, draws=1, max_rotation_degrees=10.0),  # for speed
+    validation=ValidationOptions(times=1, draws=1),
     calibration=CalibrationOptions(0, 0, 0),
 )
+
+
+@pytest.fixture(autouse=True)
+def _few_rotations(monkeypatch):
+    """Validation by a search in wide steps, for speed: what it finds is tested elsewhere."""
+    monkeypatch.setattr(sweeps, "ANGLE_STEPS", {2: 1.4, 3: 10.0})
 
 
 def volumes(spacing: tuple[float, ...] = (1.0, 1.0, 1.0)) -> Pair:
