@@ -61,6 +61,7 @@ def measure(network: str, patch: int, budget: float, batch: int) -> None:
     """Two steps, and what they took."""
     from modalign.data.pairs import Pair
     from modalign.data.patches import window_size
+    from modalign.data.shelf import Shelf
     from modalign.geometry import Grid
     from modalign.image import Image
     from modalign.nn import TiramisuOptions, UNetOptions

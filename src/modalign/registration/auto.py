@@ -100,13 +100,15 @@ class Auto(Engine):
         """The methods in the order in which they are tried."""
         limit = self.max_rotation_degrees
         by_information = GlobalMI(max_rotation_degrees=limit, mirror=self.mirror, seed=self.seed)
-        by_surroundings = DenseDescriptors(transform=self._group, mirror=self.mirror, seed=self.seed)
+        by_surroundings = DenseDescriptors(
+            transform=self._group, max_rotation_degrees=limit, mirror=self.mirror, seed=self.seed
+        )
         by_key_points = Features(transform=self._group, mirror=self.mirror, seed=self.seed)
         by_small_steps = MutualInformation(transform=self._group, seed=self.seed)
         stages: dict[int, tuple[Registrar, ...]] = {
             2: (self._search(), by_surroundings, by_key_points, by_information),
             # volumes mostly come with their orientation
-            3: (self._search(), by_small_steps, by_information),
+            3: (self._search(), by_surroundings, by_small_steps, by_information),
         }
         if self.min_overlap < by_information.min_overlap:  # where little overlaps, chance informs more: last of all
             return (*stages[ndim], replace(by_information, min_overlap=self.min_overlap))
