@@ -10,7 +10,7 @@ from modalign.geometry import Affine, Grid, Rigid, Similarity, as_rows, corner_e
 from modalign.image import Image
 from modalign.registration.dense_descriptors import DenseDescriptors, verdict
 from modalign.registration.surroundings import Surroundings, described
-from modalign.testing.registration import textured_scene
+from modalign.testing.registration import known_pair, textured_scene
 
 GRID = Grid((150, 180), (0.9, 0.7), (-60.0, -60.0))
 SURROUNDINGS = Surroundings("corners", 800, 3, 24.0, 6, 15.0)
@@ -83,6 +83,31 @@ def test_world_axes_of_another_handedness_are_no_mirror():
     turned = Grid(GRID.shape, GRID.spacing, tuple(last), ((1.0, 0.0), (0.0, -1.0)))
     result = FEW.register(fixed, Image(moving.data[..., ::-1].copy(), turned))
     assert corner_error(GRID, result.fixed_to_moving, TRUTHS["rigid"]) < 0.3
+
+
+def test_volumes_may_be_mirrored_and_their_axes_of_another_handedness():
+    """The same pixels on axes of which one is turned round are a mirror image; with the pixels turned as well, not."""
+    fixed, moving, truth = known_pair(3, 5.0, 0.03)
+    flip = np.diag([1.0, 1.0, -1.0, 1.0])
+    grid = moving.grid
+    round_grid = replace(grid, origin=(*grid.origin[:2], -grid.origin[2]), direction=as_rows(flip[:-1, :-1]))
+    near = DenseDescriptors(max_rotation_degrees=40.0)  # for speed
+    mirrored = moving.with_grid(round_grid)
+    assert near.register(fixed, mirrored).status != "accepted"
+    result = replace(near, mirror=True).register(fixed, mirrored)
+    assert result.stats["mirrored"] == 1
+    assert corner_error(fixed.grid, result.candidate, Rigid.from_matrix(flip @ truth.matrix)) < 0.6
+    last = tuple(grid.index_to_world(np.array([[0.0, 0.0, grid.shape[2] - 1.0]]))[0].tolist())
+    turned = Image(moving.data[..., ::-1].copy(), replace(grid, origin=last, direction=as_rows(flip[:-1, :-1])))
+    assert corner_error(fixed.grid, near.register(fixed, turned).candidate, truth) < 0.6
+
+
+def test_rotations_beyond_the_limit_are_not_tried():
+    truth = Rigid.about(GRID.center, rotation_matrix(2, 100), np.zeros(2))
+    fixed, moving = seen(truth)
+    assert FEW.register(fixed, moving).status == "accepted"
+    limited = replace(FEW, max_rotation_degrees=45.0).register(fixed, moving)
+    assert limited.status != "accepted"
 
 
 def test_another_scale_is_found_where_named():

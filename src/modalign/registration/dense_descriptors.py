@@ -68,7 +68,8 @@ class DenseDescriptors(Engine):
     step_pixels: int | None = None
     """Least distance between corners, or step of the grid, working pixels; by default 3, in volumes 1."""
     radius_pixels: float | None = None
-    """Radius of the outermost circle or sphere, working pixels; by default 24, in volumes 14."""
+    """Radius of the outermost circle or sphere, working pixels; by default 24, in volumes 14, and never more than a
+    fifth of the shortest side of the images."""
     rings: int = 6
     """Circles or spheres around a point."""
     angles: int | None = None
