@@ -49,7 +49,8 @@ def main() -> None:
         before, after, moved = np.array(rows).T
         worse = ((after > before + 1e-9) & (after > 0.002)).sum()
         print(
-            f"# {name}: {moved.sum():.0f} of {len(rows)} moved, median {np.median(before):.3%} -> {np.median(after):.3%}, "
+            f"# {name}: {moved.sum():.0f} of {len(rows)} moved, "
+            f"median {np.median(before):.3%} -> {np.median(after):.3%}, "
             f"right {(before <= 0.02).sum()} -> {(after <= 0.02).sum()}, worse beyond 0.2 %: {worse}",
             flush=True,
         )
