@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from modalign.errors import InvalidInputError
 from modalign.image import Image
 from modalign.registration import Auto, Judge, Registrar, Registration, refined_on_originals, register
+from modalign.registration.engine import other_size
 from modalign.representation.encoder import Encoder, Identity, Model
 from modalign.warping import Interpolation, background, warp
 
@@ -51,10 +53,12 @@ def align(
 
     Raises:
         DimensionError: The method does not exist for these dimensions.
-        InvalidInputError: The images differ in dimensions, or one holds complex numbers.
+        InvalidInputError: The images differ in dimensions, or hundredfold in size, or one holds complex numbers.
         ModelError: An encoder does not fit its image.
     """
     represented = model is not None or encoders is not None
+    if reason := other_size(fixed.grid, moving.grid):
+        raise InvalidInputError(reason)
     encoders = encoders or (model.encoders() if model else (Identity(), Identity()))
     representations = encoders[0].encode(fixed), encoders[1].encode(moving)
     registration = register(*representations, method)

@@ -82,3 +82,62 @@ def test_constant_images_are_refused() -> None:
 def test_different_channels_are_refused(even: Image, sparse: Image) -> None:
     with pytest.raises(InvalidInputError, match=r"\[1, 3\] channels"):
         IntensityScaling.fit([even, sparse])
+
+
+def head(gain: float = 1.0, seed: int = 0, shape: tuple[int, ...] = (30, 32, 34)) -> Image:
+    """A scan: air of exactly 0 around tissue of some hundred, in a unit of its own."""
+    rng = np.random.default_rng(seed)
+    data = np.zeros((1, *shape))
+    inner = (0, *(slice(n // 4, 3 * n // 4) for n in shape))
+    data[inner] = rng.normal(300, 40, data[inner].shape)
+    return image((gain * data).astype(np.int16))
+
+
+def test_scans_of_any_gain_look_the_same_where_each_has_its_own_range() -> None:
+    one, brighter = head(), head(gain=1.7)
+    shared, own = (IntensityScaling.fit([one], own_range=choice) for choice in (False, True))
+    assert np.abs(shared.apply(brighter.data) - shared.apply(one.data)).max() > 0.3
+    difference = own.adapted(brighter).apply(brighter.data) - own.adapted(one).apply(one.data)
+    assert np.abs(difference).max() < 0.05  # but for the rounding to whole numbers
+    assert own.distance(brighter) < 0.01
+    assert own.adapted(one) != own.adapted(brighter)
+    assert shared.adapted(brighter) is shared
+
+
+def test_background_takes_no_part_in_the_scaling() -> None:
+    """With it, half of the values are 0 and a logarithm hides the contrast of the tissue."""
+    scan = head()
+    shared, own = (IntensityScaling.fit([scan], own_range=choice) for choice in (False, True))
+    assert (shared.gain, own.gain) == (100, 0)
+    tissue = scan.data[0] > 0
+    scaled = own.adapted(scan).apply(scan.data)[0]
+    assert scaled[tissue].mean() == pytest.approx(0, abs=0.02)
+    assert scaled[tissue].std() == pytest.approx(1, abs=0.02)
+    assert shared.apply(scan.data)[0][tissue].std() < 0.2
+    assert (scaled[~tissue] <= scaled[tissue].min()).all()
+
+
+def test_an_image_without_background_has_the_range_of_all_its_pixels() -> None:
+    rng = np.random.default_rng(0)
+    full = image(rng.normal(500, 50, (2, 20, 20, 20)).astype(np.float32))
+    scaling = IntensityScaling.fit([full], own_range=True)
+    low, high = np.percentile(full.data.reshape(2, -1), (0.5, 99.5), axis=1)
+    np.testing.assert_allclose(scaling.low, low - 0.1 * (high - low), rtol=1e-6)
+    np.testing.assert_allclose(scaling.high, high + 0.25 * (high - low), rtol=1e-6)
+    np.testing.assert_allclose(scaling.apply(full.data).mean(axis=(1, 2, 3)), 0, atol=0.01)
+    with pytest.raises(InvalidInputError, match="expected 2 channels, not 1"):
+        scaling.adapted(head())
+
+
+def test_a_constant_scan_is_no_crash() -> None:
+    scaling = IntensityScaling.fit([head()], own_range=True)
+    flat = head().with_data(np.full((1, 30, 32, 34), 7, dtype=np.int16))
+    assert np.isfinite(scaling.adapted(flat).apply(flat.data)).all()
+    assert scaling.contrast(flat) < 1e-5
+
+
+def test_its_saved_form_tells_whose_range_it_is() -> None:
+    scaling = IntensityScaling.fit([head()], own_range=True)
+    assert IntensityScaling.from_dict(scaling.to_dict()) == scaling
+    old = {key: value for key, value in scaling.to_dict().items() if key != "own_range"}
+    assert not IntensityScaling.from_dict(old).own_range

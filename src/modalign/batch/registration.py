@@ -1,7 +1,7 @@
 """One registration from files to files: what ``modalign register`` does once, and ``modalign batch`` many times."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -11,7 +11,7 @@ from modalign.batch.files import Finished, sha256
 from modalign.errors import InvalidInputError
 from modalign.geometry.grid import Unit
 from modalign.image import Image
-from modalign.io import check_voxel_size, read_mask, read_with_pixel_size
+from modalign.io import read_mask, read_with_pixel_size
 from modalign.pipeline import Interpolation, align
 from modalign.registration import ENGINES, Auto, Method
 from modalign.report import InputRecord, PixelSizeSource, RegisterCommand, changed_options
@@ -74,9 +74,9 @@ class RegistrationJob:
         ndim = None if model is None else model.card.ndim
         fixed = _read(self.fixed, self.fixed_mask, self.fixed_pixel_size, self.unit, ndim)
         moving = _read(self.moving, self.moving_mask, self.moving_pixel_size, self.unit, ndim)
-        for role, path, image in (("fixed", self.fixed, fixed), ("moving", self.moving, moving)):
-            if getattr(self, f"{role}_pixel_size") is None and fixed.ndim == moving.ndim:
-                check_voxel_size(role, path, image)
+        read = {"fixed": (self.fixed, fixed), "moving": (self.moving, moving)}
+        if fixed.ndim == moving.ndim:
+            _check_voxel_sizes({role: known for role, known in read.items() if not getattr(self, f"{role}_pixel_size")})
         encoders = None if model is None else model.encoders(device=self.device)
         tell("register" if model is None else "represent and register")
         found = align(
@@ -146,3 +146,24 @@ def _model(folder: Path, _stamp: int) -> "ComirModel":
 def _read(path: Path, mask: Path | None, pixel_size: tuple[float, ...] | None, unit: Unit, ndim: int | None) -> Image:
     image = read_with_pixel_size(path, pixel_size, unit, ndim=ndim)
     return image if mask is None else replace(image, mask=read_mask(mask, image.grid))
+
+
+def _check_voxel_sizes(images: Mapping[str, tuple[Path, Image]]) -> None:
+    """Refuse volumes whose voxel size nobody told: their slices are mostly thicker than their pixels are wide.
+
+    Args:
+        images: For each role, ``fixed`` or ``moving``, where the image came from and what was read there.
+
+    Raises:
+        InvalidInputError: Some are such volumes.
+    """
+    lack = {r: path for r, (path, image) in images.items() if (image.ndim, image.grid.unit) == (len("zyx"), "pixel")}
+    if not lack:
+        return
+    names, options = " and ".join(map(str, lack.values())), [f"--{role}-pixel-size" for role in lack]
+    have = "this volume has" if len(lack) == 1 else "these volumes have"
+    sizes, cubes = (" ".join(f"{option} {size}" for option in options) for size in ("Z Y X", "1"))
+    raise InvalidInputError(
+        f"{names}: {have} no voxel size, without which nothing can be compared: give {sizes} with --unit, or, to "
+        f"compare voxel by voxel as if they were cubes, {cubes} --unit pixel"
+    )

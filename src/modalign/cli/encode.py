@@ -1,5 +1,6 @@
 """``modalign encode``."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -9,9 +10,11 @@ from typing import Literal
 import tyro
 
 from modalign.cli.console import parse, progress
-from modalign.io import can_be_tiled, open_tiled, read_image, write_image
+from modalign.geometry import Grid
+from modalign.geometry.grid import Unit
+from modalign.io import can_be_tiled, check_writable, open_tiled, read_with_pixel_size, write_image
 from modalign.report import picture
-from modalign.representation import ComirModel
+from modalign.representation import ComirCard, ComirModel
 from modalign.representation.streaming import encode_to_file
 from modalign.warping import Source
 
@@ -33,8 +36,13 @@ class Encode:
     out: Path = field(kw_only=True)
     """File to write; a format that holds floating point numbers, such as .tif, .nii.gz or .ome.zarr. From a TIFF or
     OME-Zarr to one of these, images may be larger than memory."""
+    pixel_size: tuple[float, ...] | None = None
+    """Pixel size of the image where its file has none or a wrong one; one number, or one an axis (z y x)."""
+    unit: Unit = "micrometer"
+    """Unit of the pixel size given here."""
     picture: Path | None = None
-    """Also write an 8-bit picture of the representation, such as a .png; then the whole image is held in memory."""
+    """Also write an 8-bit picture of the representation, such as a .png, of volumes a .tif; then the whole image is
+    held in memory."""
     tile: int | None = None
     """Side of the tiles in pixels that large images are worked on in; the result does not depend on it."""
     device: str = "cpu"
@@ -46,19 +54,34 @@ def run(arguments: Sequence[str]) -> int:
     command = parse(Encode, "encode", arguments)
     model = ComirModel.load(command.model)
     encoder = model.encoder(command.side, device=command.device, tile=command.tile)
-    reader = open_tiled(command.image, ndim=model.card.ndim) if can_be_tiled(command.out) else None
-    if reader is not None and command.picture is None and _is_large(reader, model.card.latent_channels):
+    for path in filter(None, (command.out, command.picture)):
+        check_writable(path, model.card.ndim)
+    in_memory = command.picture is not None or command.pixel_size is not None or not can_be_tiled(command.out)
+    reader = None if in_memory else open_tiled(command.image, ndim=model.card.ndim)
+    if reader is not None and _is_large(reader, model.card.latent_channels):
+        _tell_size(command.image, reader.grid, model.card)
         with reader, progress("encode") as advance:
             encode_to_file(command.out, encoder, reader, advance=lambda share: advance(share, ""))
         print(f"representation written to {command.out}")
         return 0
-    latents = encoder.encode(read_image(command.image, ndim=model.card.ndim))
+    image = read_with_pixel_size(command.image, command.pixel_size, command.unit, ndim=model.card.ndim)
+    _tell_size(command.image, image.grid, model.card)
+    latents = encoder.encode(image)
     write_image(command.out, latents)
     print(f"representation written to {command.out}")
     if command.picture is not None:
         write_image(command.picture, picture(latents))
         print(f"picture written to {command.picture}")
     return 0
+
+
+def _tell_size(path: Path, grid: Grid, card: ComirCard) -> None:
+    """Say what is assumed of an image without a pixel size."""
+    if grid.unit == "pixel" != card.unit:
+        size = " × ".join(f"{length:g}" for length in card.pixel_size)
+        print(
+            f"note: {path} tells no pixel size; it is taken for that of the model, {size} {card.unit}", file=sys.stderr
+        )
 
 
 def _is_large(image: Source, latents: int) -> bool:

@@ -13,7 +13,7 @@ from modalign.batch.work import RECORD
 from modalign.cli.console import parse, print_json
 from modalign.errors import UnreadableFileError
 from modalign.geometry import Linear
-from modalign.io import StoredTransform, describe_image, read_json, read_transform
+from modalign.io import StoredTransform, describe_image, is_image_folder, read_json, read_transform
 
 RESULT = ("status", "confidence", "reasons", "notes", "engine", "files")
 """What is told of the record of a registration; the file itself holds more."""
@@ -24,7 +24,7 @@ class Info:
     """Tell what an image, a model folder, a transform or a result is."""
 
     path: tyro.conf.Positional[Path]
-    """An image file, a model folder, a transform, or what 'modalign register' or 'modalign batch' wrote."""
+    """An image file or folder, a model folder, a transform, or what 'modalign register' or 'modalign batch' wrote."""
     json: bool = False
     """Print one JSON object."""
 
@@ -54,13 +54,15 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def _folder_facts(path: Path) -> dict[str, Any]:
-    """What a folder holds: a result, a batch of results, or else a model."""
+    """What a folder holds: a result, a batch of results, an image, or else a model."""
     if (path / RECORD).is_file():
         if _is_result(record := read_json(path / RECORD)):
             return _result_facts(record)
         raise UnreadableFileError(path / RECORD, "is not the record of a registration")
     if (path / MARKER).is_file():
         return {"kind": "batch", **_batch_facts(path / TASKS)}
+    if is_image_folder(path):
+        return {"kind": "image", **describe_image(path)}
     from modalign.representation import ComirModel
 
     return {"kind": "model", **ComirModel.load(path).card.to_dict()}

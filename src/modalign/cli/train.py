@@ -71,7 +71,8 @@ def run(arguments: Sequence[str]) -> int:
     shelf = Shelf(next(folder for folder in command.out.resolve().parents if folder.is_dir()), command.keep_in_memory)
     training, validation = _pairs(command, options.seed, shelf)
     unfinished = command.out.with_name(command.out.name + ".training")
-    print(f"training on {len(training)} pairs, validating on {len(validation) or 'the same'}", file=sys.stderr)
+    several = "pair" if len(training) == 1 else "pairs"
+    print(f"training on {len(training)} {several}, validating on {len(validation) or 'the same'}", file=sys.stderr)
     with _stops_between_steps() as stopping:
         try:
             outcome = _fit(command, options, (training, validation), unfinished, shelf, stopping)
@@ -99,11 +100,15 @@ def _fit(
             if now.plan not in told:
                 told.add(now.plan)
                 print(f"{now.plan}; equivariance under {now.group}", file=sys.stderr)
+                if options.patch not in (None, now.plan.patch):
+                    why = "what the images, the network and the memory allow"
+                    print(f"note: patches of {now.plan.patch} in place of {options.patch}: {why}", file=sys.stderr)
             if now.calibrating:
                 advance(now.fraction, "calibrating the verdict")
                 return
             judged = f", validation {now.validation.success:.0%}" if now.validation else ""
-            advance(now.fraction, f"step {now.step}, loss {now.loss:.3f} (chance {now.chance:.3f}){judged}")
+            loss = f", loss {now.loss:.3f} (chance {now.chance:.3f})" if now.step else ""
+            advance(now.fraction, f"step {now.step}{loss}{judged}")
 
         return fit_comir(
             *pairs,

@@ -1,7 +1,7 @@
 """Scaling of intensities: one rule a modality, fitted to the training images and stored in the model."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,10 @@ QUANTILES = (5, 25, 50, 75, 95)
 SAMPLES_PER_IMAGE = 50_000
 HEADROOM = 0.5
 """Images of more than 8 bits may be brighter than the training images by this fraction of their range."""
+BACKGROUND = 0.25
+"""Where at least this share of the pixels have the smallest value, such as the air around a head, they are nothing."""
+OWN_PERCENTILES, OWN_HEADROOM = (0.5, 99.5), (0.1, 0.25)
+"""The range of an image itself: percentiles of what is not background, and how much is added below and above."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,9 @@ class IntensityScaling:
     Per channel: ``v = clip((x − low) / (high − low), 0, 1)``, then ``log(1 + gain·v) / log(1 + gain)`` where the gain
     is not zero, then ``(v − mean) / std``.
 
+    With ``own_range``, as scans need whose numbers have no unit, the limits are those of each image, see
+    :meth:`adapted`, and those kept here are the means over the training images.
+
     Attributes:
         low: Intensity that becomes 0, a channel.
         high: Intensity that becomes 1, a channel.
@@ -33,6 +40,7 @@ class IntensityScaling:
         mean: Mean of the unit values over the training images, a channel.
         std: Their standard deviation, a channel.
         quantiles: Unit values at 5, 25, 50, 75 and 95 %, averaged over channels: what the modality looks like.
+        own_range: Whether each image has limits of its own.
     """
 
     low: tuple[float, ...]
@@ -41,6 +49,7 @@ class IntensityScaling:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     quantiles: tuple[float, ...]
+    own_range: bool = False
 
     @property
     def channels(self) -> int:
@@ -48,12 +57,13 @@ class IntensityScaling:
         return len(self.low)
 
     @classmethod
-    def fit(cls, images: Iterable[Image]) -> "IntensityScaling":
+    def fit(cls, images: Iterable[Image], *, own_range: bool = False) -> "IntensityScaling":
         """The scaling for a modality, from its training images (valid pixels only, evenly thinned out).
 
         The limits of 8-bit images are 0 and 255: what is white in another laboratory must not be cut off because the
         training images were darker. Limits of other images are the 0.1 and 99.9 percentiles of each channel, with half
-        of that range on top. The gain is the one among 0, 5, 20 and 100 whose values are least skewed.
+        of that range on top. The gain is the one among 0, 5, 20 and 100 whose values are least skewed. With
+        ``own_range`` background counts for nothing, neither for the gain nor for mean and standard deviation.
 
         Raises:
             InvalidInputError: The images have different channels, or are constant.
@@ -66,7 +76,16 @@ class IntensityScaling:
         values = np.concatenate(samples, axis=1)
         if np.any(np.ptp(values, axis=1) == 0):
             raise InvalidInputError("the images of one modality are constant: there is nothing to learn from")
-        low, high = _limits(values, eight_bit=all(image.data.dtype == np.uint8 for image in images))
+        if own_range:
+            own = [_own_limits(sample) for sample in samples]
+            low, high = (np.mean(limits, axis=0) for limits in zip(*own, strict=True))
+            parts = [
+                low.reshape(-1, 1) + (_foreground(sample) - a[:, None]) * ((high - low) / (b - a))[:, None]
+                for sample, (a, b) in zip(samples, own, strict=True)
+            ]
+            values = np.concatenate(parts, axis=1)
+        else:
+            low, high = _limits(values, eight_bit=all(image.data.dtype == np.uint8 for image in images))
         gain = min(LOG_GAINS, key=lambda candidate: _skewness(_to_unit(values, low, high, candidate)))
         unit = _to_unit(values, low, high, gain)
         return cls(
@@ -76,7 +95,22 @@ class IntensityScaling:
             tuple(map(float, unit.mean(axis=1))),
             tuple(map(float, unit.std(axis=1) + 1e-6)),
             _quantiles(unit),
+            own_range,
         )
+
+    def adapted(self, image: Image) -> "IntensityScaling":
+        """The scaling for one image: this one, or with the limits of the image where it is to have its own.
+
+        Raises:
+            InvalidInputError: The image has another number of channels, or no valid pixel.
+        """
+        if not self.own_range:
+            return self
+        sample = _sample(image)
+        if len(sample) != self.channels:
+            raise InvalidInputError(f"expected {self.channels} channels, not {len(sample)}")
+        low, high = _own_limits(sample)
+        return replace(self, low=tuple(map(float, low)), high=tuple(map(float, high)))
 
     def to_unit(self, data: Shaped[Array, "channels *spatial"]) -> Float[Array, "channels *spatial"]:
         """Intensities as numbers from 0 to 1, float32."""
@@ -100,13 +134,17 @@ class IntensityScaling:
         """
         if len(image.data) != self.channels:
             raise InvalidInputError(f"expected {self.channels} channels, not {len(image.data)}")
-        found = _quantiles(_to_unit(_sample(image), np.array(self.low), np.array(self.high), self.gain))
-        return float(np.abs(np.array(found) - self.quantiles).mean())
+        return float(np.abs(np.array(_quantiles(self._seen(image))) - self.quantiles).mean())
 
     def contrast(self, image: Image) -> float:
         """Contrast of an image as the network sees it, as a fraction of that of the training images."""
-        unit = _to_unit(_sample(image), np.array(self.low), np.array(self.high), self.gain)
-        return float((unit.std(axis=1) / self.std).mean())
+        return float((self._seen(image).std(axis=1) / self.std).mean())
+
+    def _seen(self, image: Image) -> Float[Array, "channels samples"]:
+        """Unit values of an image, evenly thinned out; without background where images have ranges of their own."""
+        own, sample = self.adapted(image), _sample(image)
+        sample = _foreground(sample) if self.own_range else sample
+        return _to_unit(sample, np.array(own.low), np.array(own.high), own.gain)
 
     def to_dict(self) -> dict[str, Any]:
         """The saved form."""
@@ -127,6 +165,19 @@ def _limits(values: Array, *, eight_bit: bool) -> tuple[Array, Array]:
     sparse = high <= low  # almost all pixels are equal: the few others count
     low, high = np.where(sparse, values.min(axis=1), low), np.where(sparse, values.max(axis=1), high)
     return low, high + HEADROOM * (high - low)
+
+
+def _foreground(sample: Float[Array, "channels samples"]) -> Float[Array, "channels kept"]:
+    """The samples of which a channel is above its smallest value, where many are not; else all."""
+    seen = (sample > sample.min(axis=1, keepdims=True)).any(axis=0)
+    return sample[:, seen] if seen.any() and seen.mean() <= 1 - BACKGROUND else sample
+
+
+def _own_limits(sample: Float[Array, "channels samples"]) -> tuple[Array, Array]:
+    """Intensities of an image that become 0 and 1, a channel."""
+    low, high = np.percentile(_foreground(sample), OWN_PERCENTILES, axis=1)
+    range_ = np.maximum(high - low, 1e-6 * np.maximum(np.abs(high), 1e-30))
+    return low - OWN_HEADROOM[0] * range_, high + OWN_HEADROOM[1] * range_
 
 
 def _sample(image: Image) -> Float[Array, "channels samples"]:

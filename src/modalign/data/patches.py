@@ -55,7 +55,10 @@ class PatchSource:
         contrast in either modality (bare glass, empty resin) are left out as long as others remain: all empty patches
         look alike and would be false negatives.
         """
-        unit_fixed, unit_moving = fixed.to_unit(pair.fixed.data), moving.to_unit(pair.moving.data)
+        unit_fixed, unit_moving = (
+            scaling.adapted(image).to_unit(image.data)
+            for scaling, image in ((fixed, pair.fixed), (moving, pair.moving))
+        )
         room = _room(pair.fixed.valid & pair.moving.valid)
         candidates = _lattice(room.shape)
         candidates = candidates[room[tuple(candidates.T)] > window / 2]
@@ -89,12 +92,17 @@ class PatchSampler:
 
 
 def largest_patch(pairs: Sequence[Pair], wanted: int, stride: int, largest_scale: float) -> int:
-    """The largest patch size up to the wanted one whose window fits into the valid part of every pair.
+    """The largest patch size up to the wanted one that the network takes and whose window fits into every pair.
+
+    It is a multiple of the stride of the network; a window fits where it lies in the valid part.
 
     Raises:
-        TrainingError: Not even a patch of two network strides fits into the pair that is named.
+        TrainingError: The wanted patch has less than two network strides, or not even those fit into the pair that is
+            named.
     """
-    patch = wanted
+    patch = wanted // stride * stride
+    if patch < 2 * stride:
+        raise TrainingError(f"patches of {wanted} pixels are too small for the network, which needs {2 * stride}")
     for pair in pairs:
         room = _room(pair.fixed.valid & pair.moving.valid).max()
         fitting = floor((2 * (room - LATTICE) - 3) / (sqrt(pair.fixed.ndim) * largest_scale))

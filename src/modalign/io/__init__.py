@@ -19,8 +19,9 @@ from modalign.io.files import (
 )
 from modalign.io.images import (
     can_be_tiled,
-    check_voxel_size,
+    check_writable,
     describe_image,
+    is_image_folder,
     open_tiled,
     read_grid,
     read_image,
@@ -53,9 +54,10 @@ __all__ = [
     "atomic_path",
     "can_be_tiled",
     "check_replaceable",
-    "check_voxel_size",
+    "check_writable",
     "describe_image",
     "image_files",
+    "is_image_folder",
     "make_folder",
     "open_tiled",
     "plain",

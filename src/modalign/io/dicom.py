@@ -35,6 +35,12 @@ def read_dicom(path: Path, ndim: int | None = None) -> Decoded:  # noqa: ARG001 
     return Decoded(data, grid, NAMES.get(len(data), ()), "DICOM header")
 
 
+def holds_series(folder: Path) -> bool:
+    """Whether there are DICOM files in a folder."""
+    with quiet_stderr():
+        return bool(simple_itk().ImageSeriesReader.GetGDCMSeriesIDs(str(folder)))
+
+
 def refuse_writing(path: Path, _image: Image) -> None:
     """Say that DICOM is not written: its files name a patient and an acquisition, which a computed image has not.
 
@@ -81,7 +87,7 @@ def _check_positions(folder: Path, files: tuple[str, ...]) -> None:
         raise UnreadableFileError(
             folder,
             f"has slices at unequal distances: {lengths[where]:.3g} mm after {Path(files[where]).name}, "
-            f"{np.median(lengths):.3g} mm elsewhere; is one missing?",
+            f"{np.median(lengths):.3g} mm elsewhere; is one missing, or damaged? {len(files)} were found",
         )
     normal = _normal(Path(files[0]))
     slant = np.degrees(np.arccos(np.clip(abs(steps.mean(0) @ normal) / np.linalg.norm(steps.mean(0)), 0, 1)))

@@ -52,6 +52,7 @@ FORMATS = (
     Format("OME-Zarr", (".zarr", ".ome.zarr"), (), ome_zarr.read_ome_zarr, ome_zarr_writing.write_ome_zarr),
 )
 _DICOM, _ZARR = FORMATS[-2:]
+_PICTURES = FORMATS[:2]
 
 
 def read_image(path: str | Path, *, ndim: int | None = None) -> Image:
@@ -119,6 +120,22 @@ def write_image(path: str | Path, image: Image) -> None:
     _by_suffix(path).write(path, image)
 
 
+def is_image_folder(path: Path) -> bool:
+    """Whether a folder is an OME-Zarr image, by its name or content, or holds DICOM files."""
+    return path.is_dir() and (_format(path) is _ZARR or dicom.holds_series(path))
+
+
+def check_writable(path: Path, ndim: int) -> None:
+    """Make sure, before work is spent on it, that an image of so many dimensions can be written under a name.
+
+    Raises:
+        UnsupportedFormatError: An unknown format, one that is not written, or one of pictures where a volume is.
+    """
+    form = _by_suffix(path)
+    if form.write is dicom.refuse_writing or (form in _PICTURES and ndim > len("yx")):
+        form.write(path, Image(np.zeros((1,) * (ndim + 1), np.uint8), Grid((1,) * ndim)))
+
+
 def can_be_tiled(path: str | Path) -> bool:
     """Whether :func:`write_tiled` writes the format that a name asks for."""
     return suffix(path).endswith((".tif", ".tiff", ".zarr"))
@@ -183,25 +200,6 @@ def read_with_pixel_size(
     _check_sizes(sizes)
     grid: Grid = replace(image.grid, spacing=sizes, unit=unit)
     return image.with_grid(grid)
-
-
-def check_voxel_size(role: str, path: Path, image: Image) -> None:
-    """Refuse a volume whose voxel size nobody told: its slices are mostly thicker than its pixels are wide.
-
-    Args:
-        role: ``fixed`` or ``moving``.
-        path: Where it came from.
-        image: What was read there.
-
-    Raises:
-        InvalidInputError: It is such a volume.
-    """
-    if image.ndim == len("zyx") and image.grid.unit == "pixel":
-        option = f"--{role}-pixel-size"
-        raise InvalidInputError(
-            f"{path}: this volume has no voxel size, without which it cannot be compared: give {option} Z Y X with "
-            f"--unit, or, to compare voxel by voxel as if they were cubes, {option} 1 --unit pixel"
-        )
 
 
 def _check_sizes(sizes: Sequence[float]) -> None:
@@ -325,7 +323,7 @@ def _image(decoded: Decoded) -> Image:
 def _format(path: Path) -> Format:
     """The format of a file by its content, or of a folder."""
     if path.is_dir():
-        return _ZARR if ome_zarr.is_zarr(path) else _DICOM
+        return _ZARR if ome_zarr.is_zarr(path) or suffix(path).endswith(".zarr") else _DICOM
     return _by_content(require_file(path), _by_suffix(path))
 
 

@@ -8,12 +8,14 @@ import gzip
 import math
 import struct
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from modalign.errors import OutputError, UnreadableFileError, UnsupportedFormatError
+from modalign.geometry import Grid
 from modalign.geometry.grid import Unit
 from modalign.image import Image
 from modalign.io.decoded import Decoded, dump_names, load_names
@@ -23,9 +25,27 @@ from modalign.io.names import suffix
 from modalign.io.units import parse_unit
 
 ITK_TYPES = frozenset({f"{sign}int{bits}" for sign in ("u", "") for bits in (8, 16, 32, 64)} | {"float32", "float64"})
+TILTED = "has axes that are not perpendicular to each other, or none; resample it on a regular grid first"
 UNIT_NOTE, CHANNELS_NOTE, NIFTI_NOTE = "modalign_unit", "modalign_channels", "ITK_FileNotes"
-_NIFTI_HEADERS = {348: ("8h", 40, "h", 72, "f", 108), 540: ("8q", 16, "h", 14, "q", 168)}
-"""Header size -> type and place of dim, of bitpix and of vox_offset in it (NIfTI-1 and NIfTI-2)."""
+_NIFTI_HEADERS = {
+    348: {
+        "dim": ("8h", 40),
+        "datatype": ("h", 70),
+        "bitpix": ("h", 72),
+        "pixdim": ("8f", 76),
+        "vox_offset": ("f", 108),
+    },
+    540: {
+        "dim": ("8q", 16),
+        "datatype": ("h", 12),
+        "bitpix": ("h", 14),
+        "pixdim": ("8d", 104),
+        "vox_offset": ("q", 168),
+    },
+}
+"""Header size -> type and place of its fields (NIfTI-1 and NIfTI-2)."""
+_NIFTI_FLOATS = {16: "f4", 64: "f8"}
+"""Data types that can hold what is not finite."""
 
 
 def read_medical(path: Path, ndim: int | None = None) -> Decoded:  # noqa: ARG001 - one signature for all readers
@@ -35,15 +55,19 @@ def read_medical(path: Path, ndim: int | None = None) -> Decoded:  # noqa: ARG00
         UnreadableFileError: Damaged or truncated, or its axes are not perpendicular.
         UnsupportedFormatError: A time series.
     """
-    if suffix(path).startswith(".nii"):
-        _check_complete_nifti(path)
+    nifti = _nifti(path) if suffix(path).startswith(".nii") else None
     volume = _read(path)
     if volume.GetDimension() not in (2, 3):
         raise UnsupportedFormatError(path, _too_many_axes(volume.GetSize()))
     data = channels_first(volume)
     names = load_names(volume.GetMetaData(CHANNELS_NOTE)) if volume.HasMetaDataKey(CHANNELS_NOTE) else ()
-    grid = grid_of(volume, _unit(path, volume))
-    return Decoded(data, grid, names if len(names) == len(data) else (), "header")
+    names = names if len(names) == len(data) else ()
+    if nifti is None:
+        return Decoded(data, grid_of(volume, _unit(path, volume)), names, "header")
+    data = nifti.with_gaps(data)
+    if not nifti.has_pixel_size:
+        return Decoded(data, Grid(data.shape[1:]), names)
+    return Decoded(data, grid_of(volume, _unit(path, volume)), names, "header")
 
 
 def write_medical(path: Path, image: Image) -> None:
@@ -76,6 +100,8 @@ def _read(path: Path) -> Any:
         with quiet_stderr():
             volume = simple_itk().ReadImage(str(path))
     except RuntimeError as error:
+        if "orthonormal" in str(error):
+            raise UnreadableFileError(path, TILTED) from error
         raise UnreadableFileError(path, f"is a damaged or incomplete {suffix(path)} file ({_reason(error)})") from error
     return volume
 
@@ -115,32 +141,64 @@ def _nrrd_unit(path: Path) -> Unit:
     return "millimeter"
 
 
-def _check_complete_nifti(path: Path) -> None:
-    """Compare the size of a NIfTI file with its header, because ITK fills what is missing with zeros."""
+@dataclass(frozen=True)
+class _Nifti:
+    """What ITK keeps quiet about a NIfTI file: it fills what is missing with zeros, and puts zeros for NaN as well."""
+
+    content: bytes
+    order: str
+    header: int
+
+    def numbers(self, what: str) -> tuple[Any, ...]:
+        """The entries of a field of the header."""
+        kind, place = _NIFTI_HEADERS[self.header][what]
+        return struct.unpack_from(self.order + kind, self.content, place)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Entries along each axis, x first."""
+        count, *sizes = self.numbers("dim")
+        return [max(1, int(n)) for n in sizes[:count]]
+
+    @property
+    def needed(self) -> int:
+        """Bytes that the file needs by its own header."""
+        return int(self.numbers("vox_offset")[0]) + math.prod(self.sizes) * int(self.numbers("bitpix")[0]) // 8
+
+    @property
+    def has_pixel_size(self) -> bool:
+        """Whether the header tells the pixel size along all axes of space."""
+        return all(self.numbers("pixdim")[1 : min(len(self.sizes), 3) + 1])
+
+    def with_gaps(self, data: np.ndarray) -> np.ndarray:
+        """The pixels, with those not a number that the file says are not finite."""
+        kind = _NIFTI_FLOATS.get(int(self.numbers("datatype")[0]))
+        if kind is None or data.dtype.kind != "f":
+            return data
+        start = int(self.numbers("vox_offset")[0])
+        stored = np.frombuffer(self.content, f"{self.order}{kind}", math.prod(self.sizes), start)
+        finite = np.isfinite(stored)
+        if not finite.all() and finite.size == data.size:
+            data[~finite.reshape(data.shape)] = np.nan
+        return data
+
+
+def _nifti(path: Path) -> _Nifti:
     try:
         content = gzip.decompress(path.read_bytes()) if suffix(path).endswith(".gz") else path.read_bytes()
-        needed = _nifti_size(content)
-    except (OSError, EOFError, zlib.error, struct.error, KeyError) as error:
+        order = "<" if struct.unpack_from("<i", content)[0] in _NIFTI_HEADERS else ">"
+        found = _Nifti(content, order, struct.unpack_from(f"{order}i", content)[0])
+        needed, sizes = found.needed, found.numbers("pixdim")
+    except (OSError, EOFError, zlib.error, struct.error, KeyError, ValueError, OverflowError) as error:
         raise UnreadableFileError(path, "is a damaged or incomplete NIfTI file") from error
     if len(content) < needed:
         raise UnreadableFileError(path, f"is incomplete: {len(content)} of {needed} bytes are there")
-
-
-def _nifti_size(content: bytes) -> int:
-    """Bytes that a NIfTI file needs by its own header."""
-    order = "<" if struct.unpack_from("<i", content)[0] in _NIFTI_HEADERS else ">"
-    (header,) = struct.unpack_from(f"{order}i", content)
-    dims, at_dims, bits, at_bits, offset, at_offset = _NIFTI_HEADERS[header]
-    count, *sizes = struct.unpack_from(order + dims, content, at_dims)
-    (bits_per_voxel,) = struct.unpack_from(order + bits, content, at_bits)
-    (start,) = struct.unpack_from(order + offset, content, at_offset)
-    voxels = math.prod(max(1, n) for n in sizes[:count])
-    return int(start) + int(voxels * bits_per_voxel) // 8
+    if not all(map(math.isfinite, sizes[1 : len(found.sizes) + 1])):
+        raise UnreadableFileError(path, "has a pixel size that is no number in its header (pixdim)")
+    return found
 
 
 def _reason(error: RuntimeError) -> str:
     """What an ITK error means, where it says that at all."""
     last = str(error).strip().splitlines()[-1].strip()
-    if "orthonormal" in str(error):
-        return "its axes are not perpendicular to each other; resample it on a regular grid first"
     return "ITK finds no complete image in it" if "sitk::ERROR" in last or last.startswith("Reason:") else last

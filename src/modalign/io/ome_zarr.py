@@ -17,6 +17,7 @@ from modalign.errors import InvalidInputError, UnreadableFileError, UnsupportedF
 from modalign.geometry import Grid
 from modalign.geometry.grid import Unit
 from modalign.io.decoded import GRID_NAMESPACE, NO_SIZE, Decoded
+from modalign.io.files import one_line
 from modalign.io.units import parse_unit
 
 Array = np.ndarray
@@ -104,9 +105,11 @@ def open_ome_zarr(path: Path, describe: Callable[[Decoded], Decoded] = lambda de
         image = _multiscales(path, attributes)
         level = image["datasets"][0]
         stored: Any = group[level["path"]]
-        shape = stored.shape
+        shape, chunks = stored.shape, stored.nchunks_initialized
     axes = _axes(path, image, len(shape))
     names = _ordered(path, shape, axes)
+    if not chunks:
+        raise UnreadableFileError(path, f"holds no pixels: none of its {stored.nchunks} chunks is there")
     kept = [number for number, name in enumerate(names) if name not in "tc"]
     count = shape[names.index("c")] if "c" in names else 1
     grid, found = _grid(tuple(shape[k] for k in kept), image, level, axes, kept)
@@ -131,13 +134,24 @@ def read_ome_zarr(path: Path, ndim: int | None = None) -> Decoded:  # noqa: ARG0
     return found[0].with_data(reader.read(tuple(slice(0, n) for n in reader.grid.shape)))
 
 
+def _reason(error: Exception) -> str:
+    """What an error of Zarr means, as far as that is known."""
+    if isinstance(error, KeyError):
+        return f"{error.args[0]!r} is missing"
+    if isinstance(error, FileNotFoundError):
+        return "its metadata are missing"
+    if isinstance(error, ValueError) and "Expecting" in str(error):
+        return "its metadata are no JSON"
+    return one_line(str(error))
+
+
 @contextmanager
 def _damage(path: Path) -> Iterator[None]:
     """What Zarr raises for damaged or foreign folders, as our error."""
     try:
         yield
     except (KeyError, IndexError, TypeError, ValueError, OSError, RuntimeError) as error:
-        raise UnreadableFileError(path, f"is damaged, or no OME-Zarr image ({error!r})") from error
+        raise UnreadableFileError(path, f"is damaged, or no OME-Zarr image ({_reason(error)})") from error
 
 
 def _multiscales(path: Path, attributes: Mapping[str, Any]) -> dict[str, Any]:

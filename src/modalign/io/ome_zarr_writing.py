@@ -24,6 +24,8 @@ CHUNK = {2: 512, 3: 64}
 """Side of the chunks that are written."""
 SMALLEST = 128
 """Levels are halved until the longest side is no longer than this."""
+ALL = {"write_empty_chunks": True}
+"""Or an image of zeros would have no chunk, and look like one that was copied in part."""
 BATCH = 2
 """So many chunks along each axis are computed at a time."""
 
@@ -69,7 +71,8 @@ def write_zarr_pyramid(
         for number, (shape, factors) in enumerate(steps):
             chunks = (1, *(min(CHUNK[grid.ndim], n) for n in shape))
             whole = (len(description.data), *shape)
-            level = group.create_array(str(number), shape=whole, chunks=chunks, dtype=description.data.dtype)
+            kind = description.data.dtype
+            level = group.create_array(str(number), shape=whole, chunks=chunks, dtype=kind, config=ALL)  # type: ignore[arg-type]
             for window in _windows(shape):
                 level[(slice(None), *window)] = source(slice(None), window)
                 done += prod(part.stop - part.start for part in window)

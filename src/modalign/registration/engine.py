@@ -7,11 +7,14 @@ from typing import ClassVar
 import numpy as np
 
 from modalign.errors import DimensionError, InvalidInputError
+from modalign.geometry import Grid
 from modalign.image import Image
 from modalign.registration.registrar import Registrar, Registration
 
 LEAST_SIDE = 8
 """Pixels along the shortest axis: below this no method has anything to hold on to."""
+MOST_APART = 300.0
+"""Fields of view whose lengths differ by a larger factor are not compared."""
 
 
 class Engine(ABC):
@@ -34,6 +37,8 @@ class Engine(ABC):
             InvalidInputError: The images differ in dimensions, or one holds complex numbers.
         """
         check_dimensions(self, fixed, moving)
+        if reason := other_size(fixed.grid, moving.grid):
+            return Registration(self.name, "refused", None, (reason,))
         fixed, moving = usable(fixed), usable(moving)
         for role, image in (("fixed", fixed), ("moving", moving)):
             if reason := emptiness(image):
@@ -67,6 +72,17 @@ def usable(image: Image) -> Image:
     if np.iscomplexobj(image.data):
         raise InvalidInputError(f"{image!r} holds complex numbers; give their real part or magnitude")
     return image.without_gaps()
+
+
+def other_size(fixed: Grid, moving: Grid) -> str | None:
+    """Why two fields of view cannot belong together, in a sentence; else ``None``: a unit mistaken is a factor 1000."""
+    if "pixel" in (fixed.unit, moving.unit):
+        return None
+    lengths = max(fixed.extent), max(moving.in_unit(fixed.unit).extent)
+    if max(lengths) <= MOST_APART * min(lengths):
+        return None
+    one, other = (f"{length:.3g} {fixed.unit}" for length in lengths)
+    return f"the fields of view are {one} and {other}: check the pixel sizes of both images and their units"
 
 
 def emptiness(image: Image) -> str | None:

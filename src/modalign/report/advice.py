@@ -12,6 +12,8 @@ from modalign.report.content import Command, RegisterCommand, ReportContent
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+NOTHING_TO_ALIGN = ("image is too small", "image has no valid pixel", "image is constant", "fields of view are")
+"""Reasons for which the images themselves have to be mended, and no option helps."""
 MOST = 4
 """Pieces of advice on a page."""
 Options = Mapping[str, tuple[str, ...]]
@@ -72,7 +74,7 @@ REMEDIES = (
     ),
     _search(
         ("hardly correlate", "fits better", "parts of the image"),
-        "One of the images may be mirrored, as a slide that lay upside down: try both.",
+        "One of the images may be mirrored, such as a slide that lay upside down: try both.",
         {"--mirror": ()},
     ),
     _search(
@@ -98,7 +100,7 @@ REMEDIES = (
     Remedy(
         ("masked", "structure", "constant", "unlike those"),
         "Labels, frames or artefacts disturb: mask them (pixels of 0 are left out).",
-        {"--fixed-mask": ("FIXED_MASK.png",), "--moving-mask": ("MOVING_MASK.png",)},
+        {"--fixed-mask": ("FIXED_MASK.tif",), "--moving-mask": ("MOVING_MASK.tif",)},
         {},
     ),
     Remedy(
@@ -119,6 +121,8 @@ def advice(content: ReportContent) -> tuple[Command, ...]:
     if command is None:
         return ()
     told = " ".join((*content.registration.reasons, *content.registration.notes, *_against(content))).lower()
+    if content.registration.candidate is None and any(words in told for words in NOTHING_TO_ALIGN):
+        return ()
     fitting = [remedy for remedy in REMEDIES if remedy.applies(content) and not _was_tried(command, remedy)]
     ordered = sorted(fitting, key=lambda remedy: not any(word in told for word in remedy.words))
     changed = [(remedy, changed_command(command, remedy, f"try{k}")) for k, remedy in enumerate(ordered[:MOST], 1)]

@@ -226,7 +226,7 @@ class ComirEncoder:
         self.check(image)
         grid = self.working_grid(image.grid)
         working = image if grid == image.grid else brought_to(image, grid)
-        scaled = self.card.side(self.side).scaling.apply(working.data)
+        scaled = self.card.side(self.side).scaling.adapted(image).apply(working.data)
         latents = encode_tiled(self.network, scaled, device=self.device, tile=self.tile)  # type: ignore[arg-type]
         if not np.all(np.isfinite(latents)):
             raise ModelError(NOT_FINITE)

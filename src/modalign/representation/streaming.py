@@ -46,7 +46,7 @@ def encode_to_file(
     glance = colours.glance()
     encoder.check(glance)
     grid = encoder.working_grid(image.grid)
-    scaling = encoder.card.side(encoder.side).scaling
+    scaling = encoder.card.side(encoder.side).scaling.adapted(glance)
     whole = Image(np.broadcast_to(np.float32(0), (encoder.card.latent_channels, *grid.shape)), grid, _names(encoder))
 
     def read(window: Window) -> Array:

@@ -18,6 +18,10 @@ PATCHES = {2: 64, 3: 16}
 """Side of the patches by the number of dimensions; at least twice the stride of the network."""
 
 
+OWN_RANGE = {2: False, 3: True}
+"""Whether images are scaled by their own range of intensities by default, by the number of dimensions."""
+
+
 @dataclass(frozen=True)
 class ComirOptions:
     """How a CoMIR is trained."""
@@ -30,6 +34,9 @@ class ComirOptions:
     """Seed of every random draw."""
     pixel_size: float | None = None
     """Learn at this pixel size, the same along all axes, in the unit of the images; by default at their own."""
+    own_range: bool | None = None
+    """Scale each image by its own range of intensities, as scans need whose numbers have no unit, and leave out what is
+    background; by default volumes, while images share the range of all training images."""
     latent_channels: int = 1
     """Channels of the representation."""
     network: Network = field(default_factory=UNetOptions)
