@@ -159,10 +159,55 @@ def test_volumes_without_a_voxel_size_are_not_compared_by_chance(run: Run, tmp_p
     volume = Image(np.random.default_rng(0).random((1, 9, 30, 30)).astype(np.float32), Grid((9, 30, 30)))
     write_image(tmp_path / "v.npy", volume)
     pair = (tmp_path / "v.npy", tmp_path / "v.npy", "--engine", "ecc", "--out", tmp_path / "r")
-    one_line(run("register", *pair), "v.npy", "no voxel size", "--fixed-pixel-size Z Y X")
+    one_line(run("register", *pair), "v.npy", "no voxel size", "--fixed-pixel-size Z Y X --moving-pixel-size Z Y X")
     one_line(run("register", *pair, "--fixed-pixel-size", 2, 1, 1), "v.npy", "--moving-pixel-size Z Y X")
     given = ("--fixed-pixel-size", 1, "--moving-pixel-size", 1, "--unit", "pixel")
     assert run("register", *pair, *given).status in (0, 3)
+
+
+def test_sizes_that_cannot_belong_together_are_told_before_work(
+    run: Run, displaced: "Displaced", tmp_path: Path
+) -> None:
+    pair = ("register", displaced[0], displaced[1], "--engine", "fft-search", "--out", tmp_path / "r")
+    for size in (1e6, 1e-6):
+        told = run(*pair, "--fixed-pixel-size", 1, "--moving-pixel-size", size)
+        one_line(told, "the fields of view are", "check the pixel sizes of both images and their units")
+
+
+def test_a_size_unlike_that_of_the_model_is_told(
+    run: Run, untrained: ComirModel, pairs: list[Pair], tmp_path: Path
+) -> None:
+    ComirModel(replace(untrained.card, unit="micrometer"), untrained.networks).save(tmp_path / "sized")
+    write_image(tmp_path / "i.png", pairs[0].fixed.with_grid(Grid(pairs[0].fixed.grid.shape)))
+    encode = (
+        "encode",
+        tmp_path / "i.png",
+        "--model",
+        tmp_path / "sized",
+        "--side",
+        "fixed",
+        "--out",
+        tmp_path / "o.tif",
+    )
+    ran = run(*encode)
+    assert ran.status == 0
+    assert "tells no pixel size; it is taken for that of the model, 1 × 1 micrometer" in ran.err
+    for size in (1e-4, 1e4):
+        one_line(run(*encode, "--pixel-size", size), "check the pixel size of the image and its unit")
+    (tmp_path / "o.tif").unlink()
+    one_line(run(*encode, "--picture", tmp_path / "p.abc"), "p.abc", "unknown image format")
+    assert not (tmp_path / "o.tif").exists()
+
+
+def test_no_options_are_advised_where_there_is_nothing_to_align(
+    run: Run, displaced: tuple[Path, ...], tmp_path: Path
+) -> None:
+    flat = read_image(displaced[1])
+    write_image(tmp_path / "flat.png", flat.with_data(np.zeros_like(flat.data), flat.channels))
+    ran = run("register", displaced[0], tmp_path / "flat.png", "--out", tmp_path / "r")
+    assert ran.status == 3
+    assert "is constant" in ran.out
+    assert "try:" not in ran.out
 
 
 def test_model_for_other_channels_or_modality(

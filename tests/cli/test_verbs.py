@@ -273,6 +273,17 @@ def test_info_tells_about_everything(run: Run, displaced: Displaced, model: Path
     assert described["modalities"]["moving"]["channels"] == ["signal"]
 
 
+def test_info_tells_about_images_in_folders(run: Run, tmp_path: Path) -> None:
+    image = Image(np.arange(9 * 10 * 11, dtype=np.uint16).reshape(1, 9, 10, 11), Grid((9, 10, 11), unit="millimeter"))
+    write_image(tmp_path / "a.ome.zarr", image)
+    facts = json.loads(run("info", tmp_path / "a.ome.zarr", "--json").out)
+    assert (facts["kind"], facts["format"], facts["shape"]) == ("image", "OME-Zarr", [9, 10, 11])
+    (tmp_path / "a.ome.zarr" / "zarr.json").unlink()
+    assert "no OME-Zarr image" in run("info", tmp_path / "a.ome.zarr").err
+    (tmp_path / "nothing").mkdir()
+    assert "not a model folder" in run("info", tmp_path / "nothing").err
+
+
 def test_info_tells_about_results(run: Run, displaced: Displaced, tmp_path: Path) -> None:
     assert run("register", displaced.fixed, displaced.moving, "--engine", "sift", "--out", tmp_path / "r").status == 0
     for path in (tmp_path / "r", tmp_path / "r" / "result.json"):
@@ -395,3 +406,16 @@ def test_images_of_another_size_than_the_transform_was_found_for_are_mentioned(
     ran = run("apply", displaced.moving, displaced.truth, *like)
     assert ran.status == 0
     assert "200 × 220" in ran.err
+
+
+def test_a_large_image_is_represented_in_windows(
+    run: Run, model: Path, pairs: list[Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image(tmp_path / "i.tif", pairs[0].fixed)
+    encode = ("encode", tmp_path / "i.tif", "--model", model, "--side", "fixed", "--tile", 32)
+    assert run(*encode, "--out", tmp_path / "whole.tif").status == 0
+    monkeypatch.setattr("modalign.cli.encode.LARGE", 0)
+    ran = run(*encode, "--out", tmp_path / "windows.ome.zarr")
+    assert (ran.status, "encode" in ran.err) == (0, True)
+    whole, windows = (read_image(tmp_path / name).data for name in ("whole.tif", "windows.ome.zarr"))
+    np.testing.assert_allclose(windows, whole, atol=1e-5)

@@ -98,3 +98,38 @@ def test_where_the_pixel_size_is_from(tmp_path):
     sitk.WriteImage(volume_with_one_bright_voxel(3), str(tmp_path / "a.nii.gz"))
     facts = describe_image(tmp_path / "a.nii.gz")
     assert (facts["format"], facts["pixel_size_from"], facts["unit"]) == ("NIfTI", "header", "millimeter")
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".nrrd", ".mha"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_values_that_are_not_finite_stay_so(tmp_path, ending, dtype):
+    """ITK puts zeros in their place where it reads NIfTI."""
+    data = np.random.default_rng(0).random((2, 5, 6, 7)).astype(dtype)
+    data[0, 1:3, 2, 4], data[1, 4, 5, 6] = np.nan, np.inf
+    write_image(tmp_path / f"a{ending}", Image(data, Grid((5, 6, 7), unit="millimeter")))
+    found = read_image(tmp_path / f"a{ending}").data
+    np.testing.assert_array_equal(np.isfinite(found), np.isfinite(data))
+    np.testing.assert_array_equal(found[np.isfinite(data)], data[np.isfinite(data)])
+    assert describe_image(tmp_path / f"a{ending}")["not_finite"] == 3
+
+
+def with_pixdim(path, sizes):
+    write_image(path, Image(np.ones((1, 6, 7, 9), np.uint8), Grid((6, 7, 9), unit="millimeter")))
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<3f", content, 80, *sizes)
+    struct.pack_into("<2h", content, 252, 0, 0)  # qform_code, sform_code
+    path.write_bytes(content)
+    return path
+
+
+def test_a_pixel_size_of_zero_is_none(tmp_path):
+    facts = describe_image(with_pixdim(tmp_path / "a.nii", (0.0, 0.0, 0.0)))
+    assert (facts["unit"], facts["spacing"], facts["pixel_size_from"]) == ("pixel", [1, 1, 1], "the file gives none")
+    facts = describe_image(with_pixdim(tmp_path / "b.nii", (0.5, 0.6, 2.0)))
+    assert (facts["unit"], facts["spacing"]) == ("millimeter", pytest.approx([2.0, 0.6, 0.5]))
+
+
+@pytest.mark.parametrize("size", [float("nan"), float("inf")])
+def test_a_pixel_size_that_is_no_number_is_refused(tmp_path, size):
+    with pytest.raises(UnreadableFileError, match="a pixel size that is no number"):
+        read_image(with_pixdim(tmp_path / "a.nii", (size, 1.0, 1.0)))

@@ -1,6 +1,7 @@
 """DICOM series and OME-Zarr: what is written comes back where it was, and what is odd is said."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -235,3 +236,15 @@ def test_a_volume_is_written_as_ome_zarr_while_it_is_computed(tmp_path, labels):
     np.testing.assert_array_equal(found.data, expected)
     assert found.grid == image.grid
     assert shares[-1] == pytest.approx(1)
+
+
+def test_an_image_of_which_no_chunk_was_copied_is_refused_and_zeros_are_not(tmp_path):
+    image = ramp(dtype=np.uint8)
+    write_image(tmp_path / "zeros.ome.zarr", image.with_data(np.zeros_like(image.data)))
+    assert not read_image(tmp_path / "zeros.ome.zarr").data.any()
+    shutil.rmtree(tmp_path / "zeros.ome.zarr" / "0" / "c")
+    with pytest.raises(UnreadableFileError, match="none of its 1 chunks is there"):
+        read_image(tmp_path / "zeros.ome.zarr")
+    (tmp_path / "empty.ome.zarr").mkdir()
+    with pytest.raises(UnreadableFileError, match="is damaged, or no OME-Zarr image"):
+        read_image(tmp_path / "empty.ome.zarr")

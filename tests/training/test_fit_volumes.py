@@ -92,3 +92,29 @@ def test_pixels_that_wait_in_files_train_the_same_model(tmp_path):
     for side in ("fixed", "moving"):
         for a, b in zip(one.networks[side].parameters(), other.networks[side].parameters(), strict=True):
             np.testing.assert_array_equal(a.detach().numpy(), b.detach().numpy())
+
+
+def test_a_patch_of_any_size_becomes_one_that_the_network_takes():
+    started = []
+
+    def stop_at_once(now):
+        started.append(now.plan.patch)
+        raise KeyboardInterrupt
+
+    for wanted in (9, 8):
+        with pytest.raises(KeyboardInterrupt):
+            fit_comir([volumes()], [], replace(TINY, patch=wanted), report=stop_at_once)
+    assert started == [8, 8]
+    with pytest.raises(TrainingError, match="patches of 3 pixels are too small for the network, which needs 4"):
+        fit_comir([volumes()], [], replace(TINY, patch=3))
+
+
+def test_a_pixel_size_that_would_fill_the_memory_is_refused():
+    with pytest.raises(TrainingError, match=r"pixels of 0.001 \(pixel_size\) would make 6.4e\+13 of pair 'scene'"):
+        fit_comir([volumes()], [], replace(TINY, pixel_size=0.001))
+
+
+@pytest.mark.parametrize(("choice", "own"), [(None, True), (False, False)])
+def test_scans_have_ranges_of_their_own_unless_told_otherwise(choice, own):
+    card = fit_comir([volumes()], [], replace(TINY, own_range=choice, equivariance=False)).model.card
+    assert (card.fixed.scaling.own_range, card.moving.scaling.own_range) == (own, own)

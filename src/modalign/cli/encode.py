@@ -14,7 +14,7 @@ from modalign.geometry import Grid
 from modalign.geometry.grid import Unit
 from modalign.io import can_be_tiled, check_writable, open_tiled, read_with_pixel_size, write_image
 from modalign.report import picture
-from modalign.representation import ComirCard, ComirModel
+from modalign.representation import ComirCard, ComirEncoder, ComirModel
 from modalign.representation.streaming import encode_to_file
 from modalign.warping import Source
 
@@ -56,12 +56,7 @@ def run(arguments: Sequence[str]) -> int:
     encoder = model.encoder(command.side, device=command.device, tile=command.tile)
     for path in filter(None, (command.out, command.picture)):
         check_writable(path, model.card.ndim)
-    in_memory = command.picture is not None or command.pixel_size is not None or not can_be_tiled(command.out)
-    reader = None if in_memory else open_tiled(command.image, ndim=model.card.ndim)
-    if reader is not None and _is_large(reader, model.card.latent_channels):
-        _tell_size(command.image, reader.grid, model.card)
-        with reader, progress("encode") as advance:
-            encode_to_file(command.out, encoder, reader, advance=lambda share: advance(share, ""))
+    if command.picture is None and command.pixel_size is None and _streamed(command, encoder):
         print(f"representation written to {command.out}")
         return 0
     image = read_with_pixel_size(command.image, command.pixel_size, command.unit, ndim=model.card.ndim)
@@ -73,6 +68,20 @@ def run(arguments: Sequence[str]) -> int:
         write_image(command.picture, picture(latents))
         print(f"picture written to {command.picture}")
     return 0
+
+
+def _streamed(command: Encode, encoder: ComirEncoder) -> bool:
+    """Represent a large image window by window, where the formats allow it; else nothing is done."""
+    reader = open_tiled(command.image, ndim=encoder.card.ndim) if can_be_tiled(command.out) else None
+    if reader is None:
+        return False
+    with reader:
+        if not _is_large(reader, encoder.card.latent_channels):
+            return False
+        _tell_size(command.image, reader.grid, encoder.card)
+        with progress("encode") as advance:
+            encode_to_file(command.out, encoder, reader, advance=lambda share: advance(share, ""))
+    return True
 
 
 def _tell_size(path: Path, grid: Grid, card: ComirCard) -> None:

@@ -86,7 +86,7 @@ class ComirOptions:
     """How often an unfinished training is saved, where a folder for it is given."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.rim < (self.patch or min(PATCHES.values())) / 2 - 2:
+        if self.rim and not 0 <= self.rim < (self.patch or min(PATCHES.values())) / 2 - 2:
             raise InvalidInputError(f"the rim is at least 0 and leaves something of a patch, not {self.rim}")
         if self.near_misses < 0:
             raise InvalidInputError(f"the number of near misses is at least 0, not {self.near_misses}")
