@@ -53,6 +53,9 @@ VOLUME_SETS = {
     "brain_t1_t2": VolumeSet("ms_brain_t1_t2_flair", ("t1", "t2"), ("001",), ("002",), 104, 2.0),
     "brain_t1_flair": VolumeSet("ms_brain_t1_t2_flair", ("t1", "flair"), ("001",), ("002",), 104, 2.0),
     "infant_t1_t2": VolumeSet("infant_t1_t2", ("t1", "t2"), ("003",), ("001",), 64, 1.2),
+    "brain_t1_t2_exchanged": VolumeSet("ms_brain_t1_t2_flair", ("t1", "t2"), ("002",), ("001",), 104, 2.0),
+    "brain_t1_flair_exchanged": VolumeSet("ms_brain_t1_t2_flair", ("t1", "flair"), ("002",), ("001",), 104, 2.0),
+    "infant_t1_t2_exchanged": VolumeSet("infant_t1_t2", ("t1", "t2"), ("001",), ("003",), 64, 1.2),
     "painted_heads": VolumeSet("", ("one", "other"), TRAINING_HEADS, UNSEEN_HEADS, 104, 2.0),
 }
 
