@@ -1,10 +1,12 @@
 """What the verbs share."""
 
+import signal
+import sys
 import time
 
 import pytest
 
-from modalign.cli.console import stages
+from modalign.cli.console import remembered_interrupts, stages
 
 
 def test_quick_work_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -25,3 +27,22 @@ def test_slow_work_tells_the_stage_at_hand_and_those_to_come(capsys: pytest.Capt
             time.sleep(0.01)
         tell("write")
     assert told + capsys.readouterr().err == "register: read ...\nregister: write ...\n"
+
+
+def test_an_interrupt_that_python_loses_is_raised_again() -> None:
+    class Loses:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    lost: list[object] = []
+    before = signal.getsignal(signal.SIGINT)
+    with remembered_interrupts() as check:
+        check()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "unraisablehook", lost.append)
+            made = Loses()
+            del made
+        assert len(lost) == 1
+        with pytest.raises(KeyboardInterrupt):
+            check()
+    assert signal.getsignal(signal.SIGINT) is before

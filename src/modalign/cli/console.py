@@ -1,12 +1,15 @@
 """What the verbs share: parsing into a dataclass, progress and warnings on stderr, results on stdout."""
 
 import json
+import signal
 import sys
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from threading import Lock, Timer
+from types import FrameType
 from typing import Any, TypeVar, get_args
 
 from modalign.errors import InvalidInputError
@@ -145,6 +148,32 @@ def _lines(title: str) -> Advance:
             print(f"{title} {fraction:4.0%} {text}", file=sys.stderr, flush=True)
 
     return advance
+
+
+@contextmanager
+def remembered_interrupts() -> Iterator[Callable[[], None]]:
+    """A check that raises KeyboardInterrupt once Ctrl-C has come, where the one raised then was lost.
+
+    Python loses one that is raised in a destructor or in the callback of a library.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    came = threading.Event()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        came.set()
+        signal.default_int_handler(number, frame)
+
+    def check() -> None:
+        if came.is_set():
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def print_json(value: Any) -> None:

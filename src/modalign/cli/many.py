@@ -12,7 +12,7 @@ from modalign.batch.cluster import Cluster
 from modalign.batch.processes import Processes
 from modalign.batch.run import Executor, Rerun, Shard, open_folder, run_tasks, sorted_out
 from modalign.batch.work import Outcome, Task
-from modalign.cli.console import progress
+from modalign.cli.console import progress, remembered_interrupts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,13 +69,15 @@ def do_tasks(
     counts = Counter[str]()
     try:
         print(f"{len(tasks)} {what}, {len(known)} done before, {len(todo)} to do by {executor}", file=sys.stderr)
-        with progress("register ") as advance:
+        with progress("register ") as advance, remembered_interrupts() as check:
 
             def tell(outcome: Outcome, number: int) -> None:
+                check()
                 counts[outcome.status] += 1
                 advance(number / len(todo), f"{number} of {len(todo)}: {_counted(counts)}")
 
             run_tasks(todo, folder, executor, tell)
+            check()
     except KeyboardInterrupt:
         print(f"{counts.total()} of {len(todo)} {what} were done and are kept: add --resume to go on", file=sys.stderr)
         raise
