@@ -169,8 +169,8 @@ def test_sizes_that_cannot_belong_together_are_told_before_work(
     run: Run, displaced: "Displaced", tmp_path: Path
 ) -> None:
     pair = ("register", displaced[0], displaced[1], "--engine", "fft-search", "--out", tmp_path / "r")
-    for size in (1e6, 1e-6):
-        told = run(*pair, "--fixed-pixel-size", 1, "--moving-pixel-size", size)
+    for size, unit in ((1e6, "micrometer"), (1e-6, "micrometer"), (1e6, "pixel")):
+        told = run(*pair, "--fixed-pixel-size", 1, "--moving-pixel-size", size, "--unit", unit)
         one_line(told, "the fields of view are", "check the pixel sizes of both images and their units")
 
 

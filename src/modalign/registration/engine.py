@@ -76,7 +76,7 @@ def usable(image: Image) -> Image:
 
 def other_size(fixed: Grid, moving: Grid) -> str | None:
     """Why two fields of view cannot belong together, in a sentence; else ``None``: a unit mistaken is a factor 1000."""
-    if "pixel" in (fixed.unit, moving.unit):
+    if "pixel" in (fixed.unit, moving.unit) and fixed.unit != moving.unit:
         return None
     lengths = max(fixed.extent), max(moving.in_unit(fixed.unit).extent)
     if max(lengths) <= MOST_APART * min(lengths):
