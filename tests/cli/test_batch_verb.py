@@ -133,13 +133,17 @@ def test_shards_together_are_the_whole_and_changes_are_done_anew(run: Run, image
 
 
 def interrupted(command: list[str], when: Callable[[str], bool]) -> tuple[int, str]:
-    """Run a batch as in a terminal, and press Ctrl-C when a line on stderr is the one."""
+    """Run a batch as in a terminal, and press Ctrl-C when a line on stderr is the one.
+
+    The tests themselves may run as a job in the background, where Ctrl-C is ignored.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", "modalign", "batch", *command],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # type: ignore[arg-type]
     )
     with process:
         assert process.stderr is not None

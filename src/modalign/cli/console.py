@@ -156,7 +156,8 @@ def remembered_interrupts() -> Iterator[Callable[[], None]]:
 
     Python loses one that is raised in a destructor or in the callback of a library.
     """
-    if threading.current_thread() is not threading.main_thread():
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of a job in the background
         yield lambda: None
         return
     came = threading.Event()
