@@ -16,6 +16,7 @@ from cheap_tasks import cheap_tasks as tasks_of
 from modalign.batch.processes import ATTEMPTS, LEAST_MEMORY, THREADS, Processes
 from modalign.batch.run import run_tasks
 from modalign.batch.work import Item
+from modalign.data.shelf import machine_memory
 from modalign.errors import BatchError, InvalidInputError
 
 COUNT = 12

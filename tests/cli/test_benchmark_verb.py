@@ -415,7 +415,7 @@ HOPELESS: dict[str, tuple[str, Callable[[Path], None], str]] = {
         "registrar 'phase-correlation' has no colour; known are name, engine",
     ),
     "2D engine": (
-        PLAN + FFT.replace("fft-search", "dense").replace("options = { max_rotation_degrees = 10 }\n", "") + VOLUMES,
+        PLAN + FFT.replace("fft-search", "features").replace("options = { max_rotation_degrees = 10 }\n", "") + VOLUMES,
         nothing,
         "the registrar 'fft' does not work on 3D images such as those of 'volumes'",
     ),

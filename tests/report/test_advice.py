@@ -34,7 +34,7 @@ def because(content: ReportContent, reason: str, **others) -> ReportContent:
         ("another place fits almost as well (contrast 0.10)", "--max-rotation-degrees 20"),
         ("the images overlap by only 12%", "--min-overlap 0.1"),
         ("it stretches one direction 1.4 times more than another", "--transform affine"),
-        ("an image looks unlike those the model was trained on", "--fixed-mask FIXED_MASK.png"),
+        ("an image looks unlike those the model was trained on", "--fixed-mask FIXED_MASK.tif"),
     ],
 )
 def test_the_first_advice_answers_the_reason(make_content: Make, reason, first):

@@ -24,8 +24,22 @@ Array = np.ndarray
 Points = Float[Array, "points ndim"]
 
 USUAL: dict[int, dict[str, float]] = {
-    2: {"features": 800, "step_pixels": 3, "radius_pixels": 24.0, "angles": 24, "max_side": 512},
-    3: {"features": 500, "step_pixels": 1, "radius_pixels": 14.0, "angles": 12, "max_side": 96},
+    2: {
+        "features": 800,
+        "step_pixels": 3,
+        "radius_pixels": 24.0,
+        "angles": 24,
+        "inlier_distance_pixels": 4.0,
+        "max_side": 512,
+    },
+    3: {
+        "features": 500,
+        "step_pixels": 1,
+        "radius_pixels": 14.0,
+        "angles": 12,
+        "inlier_distance_pixels": 2.0,
+        "max_side": 96,
+    },
 }
 """The options that depend on the number of dimensions: in space the work grows with the third power of the angles."""
 DIRECTIONS_A_STEP = {2: 1.0, 3: 1.5}
@@ -84,8 +98,8 @@ class DenseDescriptors(Engine):
     """Also try the mirror image of the moving image."""
     estimator: Estimator = "magsac"
     """Whether an agreeing match counts by its distance (magsac) or fully (ransac)."""
-    inlier_distance_pixels: float = 4.0
-    """Matches within this distance of the transform, in working pixels, agree with it."""
+    inlier_distance_pixels: float | None = None
+    """Matches within this distance of the transform, in working pixels, agree with it; by default 4, in volumes 2."""
     trials: int = 1000
     """Most random samples of the robust fit at each angle."""
     least_inliers: int = 8
@@ -105,17 +119,16 @@ class DenseDescriptors(Engine):
         for name, least in numbers.items():
             if (value := getattr(self, name)) is not None and value < least:
                 raise InvalidInputError(f"{name} must be at least {least}, not {value}")
-        if self.radius_pixels is not None and not self.radius_pixels > 0:
-            raise InvalidInputError(f"radius_pixels must be positive, not {self.radius_pixels}")
-        if not (self.inlier_distance_pixels > 0 and 0 < self.ratio <= 1 and 0 <= self.max_rotation_degrees <= 180):
-            raise InvalidInputError(
-                "inlier_distance_pixels must be positive, ratio at most 1, and max_rotation_degrees from 0 to 180"
-            )
+        for name in ("radius_pixels", "inlier_distance_pixels"):
+            if (length := getattr(self, name)) is not None and not length > 0:
+                raise InvalidInputError(f"{name} must be positive, not {length}")
+        if not (0 < self.ratio <= 1 and 0 <= self.max_rotation_degrees <= 180):
+            raise InvalidInputError("ratio must be above 0 and at most 1, and max_rotation_degrees from 0 to 180")
         if not self.scales or min(self.scales) <= 0:
             raise InvalidInputError(f"scales are positive numbers, at least one, not {self.scales}")
         if self.transform == "rigid" and set(self.scales) != {1.0}:
             raise InvalidInputError("a rigid transform has scale 1; for other scales use transform similarity")
-        self._search(1.0)
+        self._search(1.0, 2)
 
     def find(self, fixed: Image, moving: Image) -> Registration:
         """Find the transform on which most matches agree, at the best of all rotations."""
@@ -162,7 +175,7 @@ class DenseDescriptors(Engine):
     def _turned(self, fixed: Described, moving: Described, mirrored: bool) -> Iterator["Attempt"]:
         """The moving descriptors turned by every rotation and matched."""
         ndim = fixed.grid.ndim
-        search = replace(self._search(fixed.grid.spacing[0]), mirrored=mirrored)
+        search = replace(self._search(fixed.grid.spacing[0], ndim), mirrored=mirrored)
         mirror = np.eye(ndim)
         mirror[-1, -1] = -1 if mirrored else 1
         to_fixed, to_moving = np.array(fixed.grid.direction), np.array(moving.grid.direction)
@@ -171,8 +184,8 @@ class DenseDescriptors(Engine):
                 turn = to_moving.T @ rotation @ element.matrix @ mirror @ to_fixed
                 yield Attempt.of(fixed, moving, turn, search, self.ratio)
 
-    def _search(self, spacing: float) -> RobustFit:
-        limit = self.inlier_distance_pixels * spacing
+    def _search(self, spacing: float, ndim: int) -> RobustFit:
+        limit = self._usual("inlier_distance_pixels", ndim) * spacing
         return RobustFit(self.transform, limit, self.estimator, self.trials, seed=self.seed)
 
 
