@@ -91,7 +91,7 @@ def test_other_units_and_values_that_are_not_finite_do_not_disturb():
     scale = np.diag([1000.0, 1000.0, 1.0])
     start = Similarity.from_matrix(scale @ off(truth, fixed.grid, 0.02).matrix)
     goal = Similarity.from_matrix(scale @ truth.matrix)
-    moved = Image(data, micrometers).without_gaps()
+    moved = Image(data, micrometers)
     refined = refined_on_originals(found(start), fixed.with_grid(millimeters), moved)
     assert refined.notes == (NOTE,)
     assert refined.candidate is not None

@@ -11,7 +11,7 @@ import numpy as np
 from modalign.geometry import Affine, Linear, as_rows, corner_error
 from modalign.image import Image
 from modalign.registration import workspace
-from modalign.registration.engine import emptiness
+from modalign.registration.engine import emptiness, usable
 from modalign.registration.information import Level, level_spacings
 from modalign.registration.mattes import KINDS, Climb
 from modalign.registration.registrar import Registration
@@ -36,7 +36,7 @@ def refined_on_originals(found: Registration, fixed: Image, moving: Image, climb
 
     Args:
         found: What a method has found on representations.
-        fixed: The original fixed image.
+        fixed: The original fixed image; values that are not finite count as masked, here and in the other one.
         moving: The original moving image.
         climb: How to climb.
 
@@ -44,7 +44,7 @@ def refined_on_originals(found: Registration, fixed: Image, moving: Image, climb
         The registration with another transform and a note; as it was where there is no linear transform, or where the
         originals do not tell more.
     """
-    start = found.candidate
+    start, fixed, moving = found.candidate, usable(fixed), usable(moving)
     if not isinstance(start, Linear) or any(emptiness(image) for image in (fixed, moving)):
         return found
     flip = _flip(start)
