@@ -1,13 +1,16 @@
-"""What the refinement on the originals does to results found on representations: errors before and after.
+"""What the refinement on the originals does to results found on representations, or on the originals themselves.
 
     python benchmarks/refining.py --models results/models
+    python benchmarks/refining.py --originals --method auto
 
-A model of a set that is not there yet is trained and calibrated; displacements are those of the CoMIR protocol.
+Errors before and after. A model of a set that is not there yet is trained and calibrated; displacements are those of
+the CoMIR protocol.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import process_time
+from typing import Literal
 
 import numpy as np
 import tyro
@@ -17,15 +20,20 @@ from views import SETS, model_of, unseen, views
 from modalign.data.displacement import DisplacedPair, DisplacementProtocol
 from modalign.evaluation.metrics import corner_error
 from modalign.geometry import Transform, identity
-from modalign.registration import FftSearch, refined_on_originals, register
+from modalign.registration import ENGINES, refined_on_originals, register
+from modalign.representation import Identity
 
 
 @dataclass(frozen=True)
 class Study:
     """What to refine."""
 
-    models: Path = field(kw_only=True)
+    models: Path = Path("results/models")
     """Folder with a model for each set."""
+    originals: bool = False
+    """Register the originals, without a model."""
+    method: Literal["fft-search", "auto"] = "fft-search"
+    """What finds the results."""
     sets: tuple[str, ...] = tuple(name for name, kind in SETS.items() if kind.steps)
     """Only these sets."""
 
@@ -36,11 +44,11 @@ def main() -> None:
     require_data()
     print("set,specimen,error_before,error_after,moved,cpu_seconds", flush=True)
     for name in study.sets:
-        encoders = model_of(name, study.models / name).encoders()
+        encoders = (Identity(),) * 2 if study.originals else model_of(name, study.models / name).encoders()
         rows = []
         protocol = replace(DisplacementProtocol.comir(SETS[name].width), draws=1)
         for view in views(unseen(name), protocol):
-            found = register(encoders[0].encode(view.fixed), encoders[1].encode(view.moving), FftSearch())
+            found = register(encoders[0].encode(view.fixed), encoders[1].encode(view.moving), ENGINES[study.method])
             start = process_time()
             better = refined_on_originals(found, view.fixed, view.moving)
             seconds = process_time() - start

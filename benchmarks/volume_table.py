@@ -10,6 +10,7 @@ written.
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from time import perf_counter, process_time
 
@@ -147,11 +148,14 @@ def plan(study: Study, out: Path) -> str:
     lines += table("encoders", name="originals", kind="identity")
     lines += table("encoders", name="CoMIR", kind="comir", model=str(out / "models" / "{dataset}"))
     sliced = [name for name in study.sets if name in SLICED]
-    lines += table("encoders", name="slices", kind="comir-slices", model=f"{out}/slices/{{dataset}}", datasets=sliced)
-    for encoders, engines in REGISTRARS.items():
+    if sliced:
+        entry = {"kind": "comir-slices", "model": f"{out}/slices/{{dataset}}", "datasets": sliced}
+        lines += table("encoders", name="slices", **entry)
+    for kinds, engines in REGISTRARS.items():
+        encoders = [kind for kind in kinds if sliced or kind != "slices"]
         for name in engines:
-            only = {"datasets": list(SLOW[name])} if name in SLOW else {}
-            lines += registrars((name,), {}, encoders=list(encoders), **only)
+            sets = [one for one in study.sets if name not in SLOW or any(fnmatch(one, kind) for kind in SLOW[name])]
+            lines += registrars((name,), {}, encoders=encoders, datasets=sets) if sets else []
     refined = {"engine": "auto", "encoders": ["CoMIR"], "refine_on_originals": True}
     lines += table("registrars", name="auto, refined on originals", **refined)
     return "\n".join(lines) + "\n"

@@ -8,6 +8,7 @@ from modalign.image import Image
 from modalign.pipeline import align, background, warp
 from modalign.registration import FftSearch
 from modalign.representation import Identity
+from modalign.testing.registration import known_pair
 
 
 class Negative:
@@ -75,3 +76,15 @@ def test_warp_fills_what_the_moving_image_does_not_show() -> None:
     wider = Grid((8, 12))
     assert warp(image, wider, identity(2)).data[0, 0].tolist() == [7] * 8 + [0] * 4
     assert warp(image, wider, identity(2), fill=[-5.0]).data[0, 0].tolist() == [7] * 8 + [-5] * 4
+
+
+def test_what_is_found_without_a_model_is_refined_on_the_originals_too() -> None:
+    """In another contrast a search leaves the place where the information is largest."""
+    fixed, moving, truth = known_pair(2, feature=3.0)
+    moving = moving.with_data(np.abs(moving.data - 95))
+    searched, refined = (
+        align(fixed, moving, FftSearch(), refine_on_originals=wanted).registration.candidate for wanted in (False, True)
+    )
+    assert searched is not None
+    assert refined is not None
+    assert corner_error(fixed.grid, refined, truth) < 0.7 * corner_error(fixed.grid, searched, truth)

@@ -48,21 +48,20 @@ def align(
         model: Represents both images and knows how sure to be of a result; raw intensities by default.
         encoders: Used in place of those of the model, for instance on another device.
         interpolation: How the original moving image is sampled, once.
-        refine_on_originals: Where representations were registered, refine the result on the originals if these tell it
-            more exactly, see :func:`modalign.registration.refined_on_originals`.
+        refine_on_originals: Refine the result on the originals if these tell it more exactly, see
+            :func:`modalign.registration.refined_on_originals`.
 
     Raises:
         DimensionError: The method does not exist for these dimensions.
         InvalidInputError: The images differ in dimensions, or hundredfold in size, or one holds complex numbers.
         ModelError: An encoder does not fit its image.
     """
-    represented = model is not None or encoders is not None
     if reason := other_size(fixed.grid, moving.grid):
         raise InvalidInputError(reason)
     encoders = encoders or (model.encoders() if model else (Identity(), Identity()))
     representations = encoders[0].encode(fixed), encoders[1].encode(moving)
     registration = register(*representations, method)
-    if represented and refine_on_originals:
+    if refine_on_originals:
         registration = refined_on_originals(registration, fixed, moving)
     judge = Judge.of_model(model.calibration) if model else Judge()
     registration = judge.judge(registration, *representations, (fixed, moving))

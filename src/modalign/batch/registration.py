@@ -45,8 +45,7 @@ class RegistrationJob:
     interpolation: Interpolation = "linear"
     """How the aligned image is sampled from the original."""
     refine_on_originals: bool = True
-    """With a model: refine what was found on its representations by the mutual information of the originals, where two
-    halves of the image agree on it."""
+    """Refine what was found by the mutual information of the originals, where two halves of the image agree on it."""
     force: bool = False
     """Write the transform and the aligned image even where the result was refused."""
     device: str = "cpu"

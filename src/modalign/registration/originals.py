@@ -1,7 +1,8 @@
-"""The last step after the registration of representations: refine it on the originals, where these tell it better.
+"""The last step of an alignment: refine it on the originals, where these tell it better.
 
-A representation is as fine as the pixels of its model. Where the intensities of the originals know about each other at
-all, as those of T1 and T2 do, the maximum of their mutual information next to what was found is more exact.
+A representation is as fine as the pixels of its model, and a search as fine as its grid. Where the intensities of the
+originals know about each other at all, as those of T1 and T2 do, the maximum of their mutual information next to what
+was found is more exact.
 """
 
 from dataclasses import replace
@@ -35,7 +36,7 @@ def refined_on_originals(found: Registration, fixed: Image, moving: Image, climb
     lead them apart.
 
     Args:
-        found: What a method has found on representations.
+        found: What a method has found on representations, or on the originals themselves.
         fixed: The original fixed image; values that are not finite count as masked, here and in the other one.
         moving: The original moving image.
         climb: How to climb.

@@ -27,6 +27,12 @@ TRANSIENT = 4
 """Copies of the largest layer that are there at once while it is computed or its gradient is."""
 WINDOW_COPIES = 5
 """Copies of the windows that the augmentation makes."""
+HEAP = 1 << 25
+"""Smaller pieces of memory come from the heap, where what is freed leaves holes: glibc's largest threshold, bytes."""
+HOLES = 2.5
+"""How much of the heap is taken for one byte in use where layers come and go twice; measured on U-Net and tiramisu."""
+ROOM = 1.15
+"""Room above the estimate, for a plan is a promise: measured peaks then lie below it."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class MemoryPlan:
         batch: Patches of each modality in a step.
         part: Patches of each modality that are in the networks at a time.
         recomputes: Whether what is inside the blocks of the networks is computed twice instead of kept.
-        needed: Estimated peak of the memory of the process, bytes.
+        needed: What the process needs at most, as estimated, bytes.
     """
 
     patch: int
@@ -107,17 +113,19 @@ class _Costs:
 
     Attributes:
         weights: All weights.
-        kept: What is kept of one patch of each modality for the gradient.
-        layer: The largest layer of one patch.
-        inside: What is kept inside the block that keeps most, while its gradient is computed.
+        kept: Each tensor that is kept of one patch of each modality for the gradient.
+        layer: The largest input or output of a layer for one patch.
+        inside: Each tensor kept inside the block that keeps most, while its gradient is computed.
         pixel: One pixel of both modalities.
+        holes: How much of the heap is taken for one byte in use.
     """
 
     weights: int
-    kept: int
+    kept: tuple[int, ...]
     layer: int
-    inside: int
+    inside: tuple[int, ...]
     pixel: int
+    holes: float
 
     @classmethod
     def of(cls, card: ComirCard, patch: int, recomputes: bool) -> "_Costs":
@@ -127,15 +135,17 @@ class _Costs:
             for modality, count in zip((card.fixed, card.moving), channels, strict=True)
         ]
         weights, kept, layer, inside = zip(*traces, strict=True)
-        return cls(sum(weights), sum(kept), max(layer), max(inside), 4 * sum(channels))
+        holes = HOLES if recomputes else 1.0
+        return cls(sum(weights), sum(kept, ()), max(layer), max(inside, key=sum), 4 * sum(channels), holes)
 
     def needed(self, plan: MemoryPlan, options: ComirOptions) -> float:
         """Peak of a step by a plan."""
         window = window_size(plan.patch, plan.ndim, options.augmentation.largest_scale)
         windows = WINDOW_COPIES * plan.batch * self.pixel * window**plan.ndim
         latents = 4 * 2 * plan.batch * options.latent_channels * plan.patch**plan.ndim * 4
-        passing = plan.part * (self.kept + self.inside + TRANSIENT * self.layer)
-        return float(BASE + STATES * self.weights + latents + max(windows, passing))
+        tensors = [plan.part * one for one in self.kept + self.inside]
+        passing = sum(n * (self.holes if n < HEAP else 1) for n in tensors) + TRANSIENT * plan.part * self.layer
+        return float(ROOM * (BASE + STATES * self.weights + latents + max(windows, passing)))
 
 
 def _network(options: Network, channels: int, latents: int, ndim: int) -> nn.Module:
@@ -146,7 +156,7 @@ def _network(options: Network, channels: int, latents: int, ndim: int) -> nn.Mod
 @lru_cache(maxsize=256)
 def _trace(
     options: Network, channels: int, latents: int, patch: int, ndim: int, recomputes: bool
-) -> tuple[int, int, int, int]:
+) -> tuple[int, tuple[int, ...], int, tuple[int, ...]]:
     """Bytes of the weights, kept for the gradient of one patch, of the largest layer, and inside the greediest block.
 
     The network is on the meta device, where tensors have a shape and no content.
@@ -156,18 +166,18 @@ def _trace(
     inputs: dict[nn.Module, Tensor] = {}
     blocks = [block for part in network.children() for block in (part if isinstance(part, nn.ModuleList) else [part])]
     for module in network.modules():
-        module.register_forward_hook(lambda _module, _inputs, output: layers.append(output.nbytes))
+        module.register_forward_hook(lambda _, given, output: layers.extend(t.nbytes for t in (*given, output)))
     for block in blocks:
         block.register_forward_pre_hook(lambda block, given: inputs.update({block: given[0]}))
     x = torch.empty((1, channels, *(patch,) * ndim), device="meta")
     network.recomputes = recomputes  # type: ignore[assignment]
     kept = _kept(network.train(), x)
-    inside = max(_kept(block, inputs[block]) for block in blocks) if recomputes else 0
+    inside = max((_kept(block, inputs[block]) for block in blocks), key=sum) if recomputes else ()
     return sum(weight.nbytes for weight in network.parameters()), kept, max(layers), inside
 
 
-def _kept(module: nn.Module, x: Tensor) -> int:
-    """Bytes that a module keeps of one input for its gradient, beside its weights."""
+def _kept(module: nn.Module, x: Tensor) -> tuple[int, ...]:
+    """Bytes of each tensor that a module keeps of one input for its gradient, beside its weights."""
     weights = {p.untyped_storage()._cdata for p in module.parameters()}
     storages: dict[int, torch.UntypedStorage] = {}
 
@@ -179,4 +189,4 @@ def _kept(module: nn.Module, x: Tensor) -> int:
 
     with torch.autograd.graph.saved_tensors_hooks(look, lambda tensor: tensor):
         module(x)
-    return sum(storage.nbytes() for storage in storages.values())
+    return tuple(storage.nbytes() for storage in storages.values())

@@ -83,7 +83,7 @@ class RegistrarPlan:
     datasets: tuple[str, ...] = ("*",)
     """Names or patterns of the sets it is used on."""
     refine_on_originals: bool = False
-    """Refine what was found on representations on the originals, as the verb register does."""
+    """Refine what was found on the originals, as the verb register does."""
 
     @property
     def method(self) -> Registrar:
