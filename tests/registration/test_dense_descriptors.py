@@ -8,8 +8,8 @@ import pytest
 from modalign.errors import InvalidInputError
 from modalign.geometry import Affine, Grid, Rigid, Similarity, as_rows, corner_error, identity, rotation_matrix
 from modalign.image import Image
+from modalign.local_features.surroundings import Surroundings, described
 from modalign.registration.dense_descriptors import DenseDescriptors, verdict
-from modalign.registration.surroundings import Surroundings, described
 from modalign.testing.registration import known_pair, textured_scene
 
 GRID = Grid((150, 180), (0.9, 0.7), (-60.0, -60.0))

@@ -9,8 +9,8 @@ import pytest
 from modalign.errors import InvalidInputError
 from modalign.geometry import Affine, Grid, Rigid, Similarity, as_rows, corner_error, identity, rotation_matrix
 from modalign.image import Image
+from modalign.local_features.key_points import available_detectors
 from modalign.registration.features import PRESETS, Features, verdict
-from modalign.registration.key_points import available_detectors
 from modalign.testing.registration import known_pair, textured_scene
 
 GRID = Grid((150, 180), (0.9, 0.7), (-60.0, -60.0))

@@ -10,6 +10,7 @@ import pytest
 from modalign.errors import DimensionError, InvalidInputError
 from modalign.geometry import Grid
 from modalign.image import Image
+from modalign.local_features.channels import gray
 from modalign.registration import (
     ENGINES,
     METHODS,
@@ -19,7 +20,7 @@ from modalign.registration import (
     method_from_dict,
     method_to_dict,
 )
-from modalign.registration.workspace import finest_spacing, gray, isotropic, pictures
+from modalign.registration.workspace import finest_spacing, isotropic, pictures
 
 
 @pytest.mark.parametrize("method", [FftSearch(mirror=True), Features(ratio=0.8), MutualInformation((1.0, 2.0))])

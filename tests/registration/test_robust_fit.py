@@ -7,7 +7,7 @@ import pytest
 
 from modalign.errors import InvalidInputError
 from modalign.geometry import Grid, Rigid, fit_affine, fit_rigid, fit_similarity, rotation_matrix
-from modalign.registration.matching import KeyPoints, from_bits, look_alikes, mutual_neighbours
+from modalign.local_features.matching import KeyPoints, from_bits, look_alikes, mutual_neighbours
 from modalign.registration.rivalry import Pairing, doubts, supports
 from modalign.registration.robust_fit import Elsewhere, RobustFit, agreement, fitted, spread
 
@@ -130,7 +130,7 @@ def test_mutual_neighbours_equal_a_literal_search(monkeypatch):
     rng = np.random.default_rng(0)
     fixed, moving = (rng.normal(size=(n, 8)).astype(np.float32) for n in (70, 90))
     fixed, moving = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (fixed, moving))
-    monkeypatch.setattr("modalign.registration.matching.BLOCK_MATCHES", 900)
+    monkeypatch.setattr("modalign.local_features.matching.BLOCK_MATCHES", 900)
     distance = np.linalg.norm(fixed[:, None] - moving[None], axis=2)
     for ratio in (1.0, 0.9):
         expected = []

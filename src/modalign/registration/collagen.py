@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from modalign.image import Image
-from modalign.registration.workspace import LUMINANCE
+from modalign.local_features.channels import LUMINANCE
 
 Array = np.ndarray
 Colours = Float[Array, "3 y x"]

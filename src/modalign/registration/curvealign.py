@@ -10,6 +10,7 @@ from modalign.errors import InvalidInputError
 from modalign.geometry import Linear, Rigid, as_rows
 from modalign.geometry.grid import METERS
 from modalign.image import Image
+from modalign.local_features.channels import is_rgb
 from modalign.registration import workspace
 from modalign.registration.collagen import collagen
 from modalign.registration.engine import Engine
@@ -79,7 +80,7 @@ class CurveAlign(Engine):
 
     def find(self, fixed: Image, moving: Image) -> Registration:
         """Find the transform under which the collagen of the H&E image tells most of the SHG image."""
-        stained = [workspace.is_rgb(image) for image in (fixed, moving)]
+        stained = [is_rgb(image) for image in (fixed, moving)]
         if sum(stained) != 1 or sorted(len(image.data) for image in (fixed, moving)) != [1, 3]:
             reason = (
                 f"one image must be RGB and the other have one channel, not {_channels(fixed)} and {_channels(moving)}"
@@ -141,4 +142,4 @@ def stretched(signal: Image) -> Image:
 
 
 def _channels(image: Image) -> str:
-    return "RGB" if workspace.is_rgb(image) else f"{len(image.data)} of another kind"
+    return "RGB" if is_rgb(image) else f"{len(image.data)} of another kind"

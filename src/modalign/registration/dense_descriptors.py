@@ -11,14 +11,14 @@ from jaxtyping import Float
 from modalign.errors import InvalidInputError
 from modalign.geometry import Grid, Linear, sweep
 from modalign.image import Image
+from modalign.local_features.matching import mutual_neighbours
+from modalign.local_features.surroundings import Described, Places, Surroundings, described
 from modalign.registration import workspace
 from modalign.registration.engine import Engine
-from modalign.registration.matching import mutual_neighbours
 from modalign.registration.registrar import Registration, Status
 from modalign.registration.rivalry import Pairing, doubts, supports
 from modalign.registration.robust_fit import Agreement, Elsewhere, Estimator, Model, RobustFit, agreement, spread
 from modalign.registration.search import compressed
-from modalign.registration.surroundings import Described, Places, Surroundings, described
 
 Array = np.ndarray
 Points = Float[Array, "points ndim"]

@@ -11,10 +11,10 @@ from jaxtyping import Float
 from modalign.errors import InvalidInputError
 from modalign.geometry import Grid
 from modalign.image import Image
+from modalign.local_features.key_points import Detector, KeyPointOptions, key_points, mirrored_key_points
+from modalign.local_features.matching import KeyPoints, first_of_each, mutual_neighbours
 from modalign.registration import workspace
 from modalign.registration.engine import Engine
-from modalign.registration.key_points import Detector, KeyPointOptions, key_points, mirrored_key_points
-from modalign.registration.matching import KeyPoints, first_of_each, mutual_neighbours
 from modalign.registration.registrar import Registration, Status
 from modalign.registration.rivalry import Pairing, doubts, supports
 from modalign.registration.robust_fit import Agreement, Estimator, Model, RobustFit, agreement, spread

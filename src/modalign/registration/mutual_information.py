@@ -6,6 +6,7 @@ from typing import ClassVar, get_args
 
 from modalign.errors import InvalidInputError
 from modalign.image import Image
+from modalign.local_features.channels import is_rgb
 from modalign.registration import workspace
 from modalign.registration.engine import Engine, emptiness
 from modalign.registration.information import Run, Starts, contrast
@@ -91,7 +92,7 @@ class MutualInformation(Engine):
 def pictures(fixed: Image, moving: Image, colour: Colour) -> list[tuple[Image, Image]]:
     """The pairs of one-channel pictures that may be compared."""
     plain = workspace.pictures(fixed, moving)
-    coloured = [workspace.is_rgb(image) for image in (fixed, moving)]
+    coloured = [is_rgb(image) for image in (fixed, moving)]
     if sum(coloured) != 1 or colour == "luminance":
         return [plain]
     hues = (hue(fixed), plain[1]) if coloured[0] else (plain[0], hue(moving))

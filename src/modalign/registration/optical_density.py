@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from modalign.image import Image
-from modalign.registration.workspace import projected
+from modalign.local_features.channels import projected
 
 Array = np.ndarray
 Colour = Literal["auto", "luminance", "hue"]

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from modalign.geometry import Grid, Linear
-from modalign.registration.matching import KeyPoints, first_of_each, look_alikes
+from modalign.local_features.matching import KeyPoints, first_of_each, look_alikes
 from modalign.registration.robust_fit import Agreement, Elsewhere, RobustFit, agreement
 
 Array = np.ndarray

@@ -8,6 +8,7 @@ import numpy as np
 
 from modalign.geometry import Affine, Linear
 from modalign.image import Image
+from modalign.local_features.channels import projected
 from modalign.registration import workspace
 from modalign.registration.masked_ncc import Correlator, ncc, rank
 from modalign.registration.poses import Level, Pose, warped
@@ -103,7 +104,7 @@ def compressed(fixed: Image, moving: Image) -> tuple[Image, Image]:
     if len(fixed.data) <= COARSE_CHANNELS:
         return fixed, moving
     axes = workspace.joint_axes(fixed, moving)[:COARSE_CHANNELS]
-    return workspace.projected(fixed, axes), workspace.projected(moving, axes)
+    return projected(fixed, axes), projected(moving, axes)
 
 
 def distinct(poses: Sequence[Pose], level: Level, count: int) -> list[Pose]:

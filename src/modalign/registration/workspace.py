@@ -3,18 +3,15 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float
 from scipy import sparse
 
 from modalign.geometry import Affine, Grid, Linear, Rigid, Similarity, as_rows, identity
 from modalign.geometry.grid import METERS
 from modalign.image import Image
+from modalign.local_features.channels import as_float32, gray, is_rgb, masked, projected
 
 Array = np.ndarray
-LUMINANCE = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in gray (ITU-R BT.601)."""
-LARGEST = 1e18
-"""Larger numbers are taken for this one: float32 must hold their squares as well."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +82,6 @@ def spacing_by_area(fixed: Image, moving: Image, side: int) -> float:
     return float(max(detail, even / side, longest / (4 * side)))
 
 
-def as_float32(channel: Shaped[Array, "*spatial"]) -> Float[Array, "*spatial"]:
-    """A channel in float32; what is too large for it takes its largest values."""
-    if channel.dtype == np.float64:
-        channel = np.clip(channel, -LARGEST, LARGEST)
-    return channel.astype(np.float32)
-
-
 def isotropic(image: Image, spacing: float) -> Image:
     """The image in float32 on square pixels over the same field of view; area means where pixels get larger.
 
@@ -104,12 +94,8 @@ def isotropic(image: Image, spacing: float) -> Image:
         return Image(data, grid, image.channels)
     share = _apply(weights, image.mask.astype(np.float32))
     valid = np.maximum(share, np.float32(1e-6))
-    data = np.stack([_apply(weights, _masked(channel, image.mask)) / valid for channel in image.data])
+    data = np.stack([_apply(weights, masked(channel, image.mask)) / valid for channel in image.data])
     return Image(data, grid, image.channels, share >= 0.5)
-
-
-def _masked(channel: Array, mask: Bool[Array, "*spatial"]) -> Float[Array, "*spatial"]:
-    return as_float32(np.where(mask, channel, 0))
 
 
 def _apply(weights: list[sparse.csr_matrix | None], channel: Float[Array, "*spatial"]) -> Float[Array, "*smaller"]:
@@ -150,22 +136,6 @@ def comparable(fixed: Image, moving: Image) -> tuple[Image, Image]:
     return gray(fixed), gray(moving)
 
 
-def gray(image: Image) -> Image:
-    """One channel: itself, luminance of RGB, or the mean of the channels."""
-    count = len(image.data)
-    if count == 1:
-        return image
-    weights = LUMINANCE if is_rgb(image) else (1 / count,) * count
-    return projected(image, np.array([weights]))
-
-
-def is_rgb(image: Image) -> bool:
-    """Whether the image is a colour photograph: three channels, called so or of integers."""
-    return len(image.data) == len(LUMINANCE) and (
-        image.channels == ("red", "green", "blue") or bool(np.issubdtype(image.data.dtype, np.integer))
-    )
-
-
 def pictures(fixed: Image, moving: Image) -> tuple[Image, Image]:
     """Both images as one comparable channel.
 
@@ -191,11 +161,3 @@ def _covariance(image: Image) -> Float[Array, "channels channels"]:
     values = image.data[:, image.valid].astype(np.float64)
     covariance = np.atleast_2d(np.cov(values))
     return np.asarray(covariance / max(np.trace(covariance), np.finfo(float).tiny))
-
-
-def projected(image: Image, axes: Float[Array, "new channels"]) -> Image:
-    """The image with its channels combined: row i of ``axes`` holds the weights of new channel i."""
-    data = np.zeros((len(axes), *image.grid.shape), dtype=np.float32)
-    for weights, channel in zip(axes.T.astype(np.float32), image.data, strict=True):
-        data += weights.reshape(-1, *(1,) * image.ndim) * _masked(channel, image.valid)
-    return image.with_data(data)

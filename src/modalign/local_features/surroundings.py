@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from modalign.geometry import Grid
 from modalign.image import Image
-from modalign.registration.matching import KeyPoints
+from modalign.local_features.matching import KeyPoints
 
 Array = np.ndarray
 Points = Float[Array, "points ndim"]

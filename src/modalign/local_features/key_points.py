@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from math import ceil
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ from jaxtyping import Bool, Float, UInt8
 from modalign.errors import InvalidInputError
 from modalign.geometry import Grid
 from modalign.image import Image
-from modalign.registration.matching import Descriptors, KeyPoints, from_bits, hellinger, unit_length
+from modalign.local_features.matching import Descriptors, KeyPoints, from_bits, hellinger, unit_length
 
 Array = np.ndarray
 Points = Float[Array, "points ndim"]
@@ -25,15 +26,19 @@ ORB_SCALE = 1.2
 
 @dataclass(frozen=True)
 class KeyPointOptions:
-    """What finds and describes key points; the options are those of :class:`modalign.registration.Features`."""
+    """What finds and describes key points; the options are those of :class:`modalign.registration.Features`.
+
+    ``share`` is how much of what is found is kept, the strongest.
+    """
 
     detector: Detector
     features: int
     contrast_threshold: float
     scales_per_octave: int
     sigma: float
-    octave_sides: tuple[int, int]
-    hellinger: bool
+    octave_sides: tuple[int, int] = (0, 1_000_000)
+    hellinger: bool = True
+    share: float = 1.0
 
 
 def key_points(image: Image, options: KeyPointOptions) -> KeyPoints:
@@ -46,7 +51,8 @@ def key_points(image: Image, options: KeyPointOptions) -> KeyPoints:
     points += _pyramid_shift(found, options.detector)
     keep = _clear_of_mask(image, points, sizes) & _in_octaves(found, image.grid, options)
     strength = np.where(keep, [key.response for key in found], -np.inf)
-    strongest = np.sort(np.argsort(-strength, kind="stable")[: min(options.features, int(keep.sum()))])
+    most = min(options.features, ceil(options.share * int(keep.sum())))
+    strongest = np.sort(np.argsort(-strength, kind="stable")[:most])
     return KeyPoints(image.grid.index_to_world(points[strongest]), _comparable(descriptors[strongest], options))
 
 
@@ -72,7 +78,7 @@ def _opencv() -> Any:
 
 def _sift(cv2: Any, options: KeyPointOptions) -> Any:
     return cv2.SIFT_create(
-        nfeatures=options.features,
+        nfeatures=ceil(options.features / options.share),
         nOctaveLayers=options.scales_per_octave,
         contrastThreshold=options.contrast_threshold,
         sigma=options.sigma,
