@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from modalign.cli.console import remembered_interrupts, stages
+from modalign.cli.console import progress, remembered_interrupts, stages
 
 
 def test_quick_work_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,3 +50,15 @@ def test_an_interrupt_that_python_loses_is_raised_again() -> None:
         signal.raise_signal(signal.SIGINT)
         check()
     signal.signal(signal.SIGINT, found)
+
+
+def test_progress_of_a_second_phase_is_told_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("train") as advance:
+        for step in range(101):
+            advance(step / 100, f"step {step}")
+        for case in range(1, 71):
+            advance(case / 70, "calibrating")
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == "train   0% step 0"
+    assert sum("calibrating" in line for line in told) == 11
+    assert len(told) == 22

@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -250,6 +251,23 @@ def test_apply_moves_images_labels_and_points_alike(run: Run, displaced: Displac
     np.testing.assert_allclose(read_points(tmp_path / "b.csv").coordinates, here[None], atol=1e-6)
 
 
+def test_what_is_read_is_never_written_over(run: Run, displaced: Displaced, tmp_path: Path) -> None:
+    """A second run of the same command would move the image twice."""
+    image, transform = tmp_path / "copy.tif", tmp_path / "copy.json"
+    shutil.copy(displaced.moving, image)
+    shutil.copy(displaced.truth, transform)
+    (tmp_path / "link").symlink_to(tmp_path)
+    before = image.read_bytes(), transform.read_bytes()
+    for out in (image, transform, tmp_path / "link" / "copy.tif"):
+        ran = run("apply", image, transform, "--like", displaced.fixed, "--out", out)
+        assert ran.status == 2
+        assert "which is read; give another name to --out" in ran.err
+    write_image(tmp_path / "a.ome.zarr", read_image(displaced.moving))
+    inside = tmp_path / "a.ome.zarr" / "b.tif"
+    assert run("apply", tmp_path / "a.ome.zarr", transform, "--like", displaced.fixed, "--out", inside).status == 2
+    assert before == (image.read_bytes(), transform.read_bytes())
+
+
 def test_evaluate_against_truth_and_landmarks(run: Run, displaced: Displaced, tmp_path: Path) -> None:
     ran = run("evaluate", displaced.truth, "--truth", displaced.truth, "--json")
     assert ran.status == 0
@@ -281,7 +299,7 @@ def test_info_tells_about_images_in_folders(run: Run, tmp_path: Path) -> None:
     (tmp_path / "a.ome.zarr" / "zarr.json").unlink()
     assert "no OME-Zarr image" in run("info", tmp_path / "a.ome.zarr").err
     (tmp_path / "nothing").mkdir()
-    assert "not a model folder" in run("info", tmp_path / "nothing").err
+    assert "holds no model, no result" in run("info", tmp_path / "nothing").err
 
 
 def test_info_tells_about_results(run: Run, displaced: Displaced, tmp_path: Path) -> None:

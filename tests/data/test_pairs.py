@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modalign.data.pairs import Pair, PairFiles, find_pairs, load_pairs, read_pair_table, split_pairs
+from modalign.data.pairs import Pair, PairFiles, apart, find_pairs, load_pairs, read_pair_table, split_pairs
 from modalign.errors import InvalidInputError, PairingError
 from modalign.geometry import Grid
 from modalign.image import Image
@@ -91,3 +91,23 @@ def test_split_is_disjoint_and_keeps_something_to_train_on(
 def test_impossible_fractions_are_refused(fraction: float) -> None:
     with pytest.raises(InvalidInputError, match="fraction"):
         split_pairs([], fraction, 0)
+
+
+@pytest.mark.parametrize(
+    ("moving", "told"),
+    [
+        (Grid((8, 9), (2.0, 3.0), unit="millimeter"), ""),
+        (Grid((8, 9), (2000.0, 3000.0), unit="micrometer"), ""),
+        (Grid((8, 9), (2.0, 3.0), (1.0, -2.0), unit="millimeter"), ""),
+        (Grid((8, 9), (9.0, 9.0)), ""),
+        (Grid((8, 9), (2.0, 2.0), unit="millimeter"), "pixels of 2 × 3 and of 2 × 2 millimeter"),
+        (Grid((8, 9), (2.0, 3.0), (0.0, 30.0), unit="millimeter"), "up to 10 pixels apart"),
+        (Grid((8, 9), (2.0, 3.0), direction=((-1.0, 0.0), (0.0, 1.0)), unit="millimeter"), "14 pixels apart"),
+    ],
+)
+def test_what_files_say_against_a_pair_is_told(moving: Grid, told: str) -> None:
+    fixed = Grid((8, 9), (2.0, 3.0), unit="millimeter")
+    images = (Image(np.zeros((1, 8, 9), dtype=np.float32), grid) for grid in (fixed, moving))
+    found = apart(Pair("a", *images))
+    assert told in found
+    assert bool(told) == bool(found)

@@ -182,3 +182,12 @@ def test_image_files_are_sorted_and_known(tmp_path):
         image_files(tmp_path / "nowhere")
     with pytest.raises(UnreadableFileError, match="not a folder"):
         image_files(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(("first", "second"), [(".nii", ".nii.gz"), (".nii.gz", ".nii")])
+def test_compression_that_the_name_does_not_tell_is_named(tmp_path, first, second):
+    image = Image(np.arange(120, dtype=np.int16).reshape(1, 4, 5, 6), Grid((4, 5, 6), (1.0,) * 3, unit="millimeter"))
+    write_image(tmp_path / f"a{first}", image)
+    (tmp_path / f"a{first}").rename(tmp_path / f"a{second}")
+    with pytest.raises(UnreadableFileError, match=r"compressed by gzip, although the name says otherwise; rename it"):
+        read_image(tmp_path / f"a{second}")

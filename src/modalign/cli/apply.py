@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import tyro
 
-from modalign.cli.console import parse, progress, warn_unless_trusted
+from modalign.cli.console import keep_inputs, parse, progress, warn_unless_trusted
 from modalign.errors import InvalidInputError
 from modalign.geometry import Grid
 from modalign.io import (
@@ -64,6 +64,7 @@ class Apply:
 def run(arguments: Sequence[str]) -> int:
     """Run the verb; returns the exit status."""
     command = parse(Apply, "apply", arguments, may_be_nan=("fill",))
+    keep_inputs(command.out, (command.image, command.transform))
     stored = read_transform(command.transform)
     warn_unless_trusted(command.transform, stored)
     if command.image.suffix.lower() == ".csv":

@@ -4,7 +4,7 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from threading import Lock, Timer
 from types import FrameType
 from typing import Any, TypeVar, get_args
 
-from modalign.errors import InvalidInputError
+from modalign.errors import InvalidInputError, OutputError
 from modalign.io import StoredTransform, plain
 
 EXIT_NOT_TRUSTED = 3
@@ -143,7 +143,7 @@ def _lines(title: str) -> Advance:
 
     def advance(fraction: float, text: str) -> None:
         nonlocal told
-        if int(10 * fraction) > told:
+        if int(10 * fraction) != told:  # a fraction that falls back belongs to the next phase
             told = int(10 * fraction)
             print(f"{title} {fraction:4.0%} {text}", file=sys.stderr, flush=True)
 
@@ -175,6 +175,19 @@ def remembered_interrupts() -> Iterator[Callable[[], None]]:
         yield check
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def keep_inputs(out: Path, inputs: Iterable[Path]) -> None:
+    """Refuse to write over what is read: there would be no way back, and a second run would start from the first.
+
+    Raises:
+        OutputError: The output is one of the inputs, or lies in a folder that is one, or holds one.
+    """
+    place = out.resolve()
+    for path in inputs:
+        read = path.resolve()
+        if place == read or place in read.parents or (path.is_dir() and read in place.parents):
+            raise OutputError(out, f"would be written over {path}, which is read; give another name to --out")
 
 
 def print_json(value: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import tyro
 
-from modalign.cli.console import parse, progress
+from modalign.cli.console import keep_inputs, parse, progress
 from modalign.geometry import Grid
 from modalign.geometry.grid import Unit
 from modalign.io import can_be_tiled, check_writable, open_tiled, read_with_pixel_size, write_image
@@ -56,6 +56,7 @@ def run(arguments: Sequence[str]) -> int:
     encoder = model.encoder(command.side, device=command.device, tile=command.tile)
     for path in filter(None, (command.out, command.picture)):
         check_writable(path, model.card.ndim)
+        keep_inputs(path, (command.image,))
     if command.picture is None and command.pixel_size is None and _streamed(command, encoder):
         print(f"representation written to {command.out}")
         return 0

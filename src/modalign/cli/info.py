@@ -63,6 +63,8 @@ def _folder_facts(path: Path) -> dict[str, Any]:
         return {"kind": "batch", **_batch_facts(path / TASKS)}
     if is_image_folder(path):
         return {"kind": "image", **describe_image(path)}
+    if not (path / "model.json").is_file():
+        raise UnreadableFileError(path, "holds no model, no result, no DICOM series and no OME-Zarr image")
     from modalign.representation import ComirModel
 
     return {"kind": "model", **ComirModel.load(path).card.to_dict()}

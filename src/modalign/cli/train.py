@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import tyro
 
 from modalign.cli.console import EXIT_NOT_TRUSTED, parse, progress
-from modalign.data.pairs import Pair, PairFiles, find_pairs, load_pairs, read_pair_table, split_pairs
+from modalign.data.pairs import Pair, PairFiles, apart, find_pairs, load_pairs, read_pair_table, split_pairs
 from modalign.data.shelf import Shelf
 from modalign.errors import InvalidInputError, OutputError, PairingError
 from modalign.io import check_replaceable, image_files
@@ -160,9 +160,22 @@ def _finish(command: Train, outcome: TrainedComir, unfinished: Path) -> int:
 
 def _pairs(command: Train, seed: int, shelf: Shelf) -> tuple[list[Pair], list[Pair]]:
     pairs = load_pairs(_files(command), keep=shelf.put_pair)
+    _warn_of_unaligned(pairs)
     if command.validation_pairs is not None:
         return pairs, load_pairs(read_pair_table(command.validation_pairs), keep=shelf.put_pair)
     return split_pairs(pairs, command.validation_fraction, seed)
+
+
+def _warn_of_unaligned(pairs: Sequence[Pair]) -> None:
+    """Files may be wrong about pixel sizes and places; but mostly they are right."""
+    told = [f"pair {pair.name!r}: {reason}" for pair in pairs if (reason := apart(pair))]
+    if told:
+        more = f" (and of {len(told) - 1} other pairs likewise)" if len(told) > 1 else ""
+        print(
+            f"warning: {told[0]}{more}; training takes pairs to be aligned pixel on pixel. Where they are not, bring "
+            "the one onto the other first (modalign apply … --like)",
+            file=sys.stderr,
+        )
 
 
 def _files(command: Train) -> list[PairFiles]:

@@ -10,6 +10,9 @@ from modalign.errors import FileError, InvalidInputError, PairingError
 from modalign.image import Image
 from modalign.io import image_files, read_image, read_mask, read_table, stem
 
+MOST_UNLIKE, MOST_APART = 0.02, 1.0
+"""Pixel sizes of an aligned pair differ by less than this fraction, and its corners by less than so many pixels."""
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -114,6 +117,24 @@ def load_pairs(
     if problems:
         raise PairingError(f"{_several(problems)}. Mend or remove these pairs and start again.")
     return pairs
+
+
+def apart(pair: Pair) -> str:
+    """What the files say against a pair being aligned pixel on pixel; empty where nothing.
+
+    Positions are compared where the pixel sizes of both are known: in pixels of the fixed image, at the corners.
+    """
+    fixed, moving = pair.fixed.grid, pair.moving.grid
+    if "pixel" in (fixed.unit, moving.unit):
+        return ""
+    moving = moving.in_unit(fixed.unit)
+    sizes = [" × ".join(f"{size:.3g}" for size in grid.spacing) for grid in (fixed, moving)]
+    if not np.allclose(fixed.spacing, moving.spacing, rtol=MOST_UNLIKE):
+        return f"its files tell pixels of {sizes[0]} and of {sizes[1]} {fixed.unit}"
+    pixels = np.abs(fixed.corners - moving.corners) / np.array(fixed.spacing)
+    if pixels.max() > MOST_APART:
+        return f"its files tell places that are up to {pixels.max():.3g} pixels apart"
+    return ""
 
 
 def split_pairs(pairs: Sequence[Pair], validation_fraction: float, seed: int) -> tuple[list[Pair], list[Pair]]:

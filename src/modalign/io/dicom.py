@@ -1,19 +1,21 @@
 """DICOM: a file, or a folder that holds the slices of one series."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from modalign.errors import UnreadableFileError, UnsupportedFormatError
+from modalign.geometry import Grid
 from modalign.image import Image
 from modalign.io.decoded import NAMES, Decoded
 from modalign.io.files import quiet_stderr
 from modalign.io.itk import channels_first, grid_of, simple_itk
 
-POSITION, DESCRIPTION = "0020|0032", "0008|103e"
-"""Tags of the position of a slice and of the description of its series."""
+POSITION, THICKNESS = "0020|0032", "0018|0050"
+"""Tags of the position of a slice and of its thickness."""
 UNEVEN = 0.02
 """Distances between slices may differ by this fraction of their mean."""
 SHOWN = 5
@@ -31,7 +33,7 @@ def read_dicom(path: Path, ndim: int | None = None) -> Decoded:  # noqa: ARG001 
         volume = _read(path, names)
     if volume.GetDimension() > len("zyx"):
         raise UnsupportedFormatError(path, "is a time series; export one of its times as its own series")
-    data, grid = channels_first(volume), grid_of(volume, "millimeter")
+    data, grid = channels_first(volume), _thick(grid_of(volume, "millimeter"), Path(names[0]))
     return Decoded(data, grid, NAMES.get(len(data), ()), "DICOM header")
 
 
@@ -63,8 +65,23 @@ def _series(folder: Path) -> list[str]:
             folder, f"holds {len(found)} DICOM series ({'; '.join(told[:SHOWN])}{more}); put one into its own folder"
         )
     (files,) = found.values()
+    _check_strangers(folder, files)
     _check_positions(folder, files)
     return list(files)
+
+
+def _check_strangers(folder: Path, files: tuple[str, ...]) -> None:
+    """Files that are called like slices and are none are damaged ones: the volume would lack them."""
+    names = {Path(name).name for name in files}
+    suffixes = {Path(name).suffix for name in names} - {""} | {".dcm"}
+    strangers = sorted(path.name for path in folder.iterdir() if path.suffix in suffixes and path.name not in names)
+    if strangers:
+        more = f" and {len(strangers) - SHOWN} more" if len(strangers) > SHOWN else ""
+        raise UnreadableFileError(
+            folder,
+            f"has files that are no readable slices of its series: {', '.join(strangers[:SHOWN])}{more}; get them "
+            "anew, or move them away where they are something else",
+        )
 
 
 def _check_positions(folder: Path, files: tuple[str, ...]) -> None:
@@ -95,6 +112,15 @@ def _check_positions(folder: Path, files: tuple[str, ...]) -> None:
         raise UnsupportedFormatError(
             folder, f"is a stack slanted by {slant:.1f}° (a tilted gantry); resample it on a regular grid first"
         )
+
+
+def _thick(grid: Grid, path: Path) -> Grid:
+    """The grid, for one slice alone as thick as its header says: there is no next slice to tell."""
+    if grid.ndim < len("zyx") or grid.shape[0] > 1:
+        return grid
+    header = _header(path)
+    thickness = header.GetMetaData(THICKNESS).strip() if header.HasMetaDataKey(THICKNESS) else ""
+    return replace(grid, spacing=(float(thickness), *grid.spacing[1:])) if thickness else grid
 
 
 def _position(path: Path) -> list[float] | None:

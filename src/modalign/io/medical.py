@@ -27,6 +27,8 @@ from modalign.io.units import parse_unit
 ITK_TYPES = frozenset({f"{sign}int{bits}" for sign in ("u", "") for bits in (8, 16, 32, 64)} | {"float32", "float64"})
 TILTED = "has axes that are not perpendicular to each other, or none; resample it on a regular grid first"
 UNIT_NOTE, CHANNELS_NOTE, NIFTI_NOTE = "modalign_unit", "modalign_channels", "ITK_FileNotes"
+GZIP = b"\x1f\x8b"
+"""The first bytes of what gzip has compressed."""
 _NIFTI_HEADERS = {
     348: {
         "dim": ("8h", 40),
@@ -185,7 +187,11 @@ class _Nifti:
 
 def _nifti(path: Path) -> _Nifti:
     try:
-        content = gzip.decompress(path.read_bytes()) if suffix(path).endswith(".gz") else path.read_bytes()
+        content = path.read_bytes()
+        if content.startswith(GZIP) != suffix(path).endswith(".gz"):
+            is_ = "is compressed by gzip" if content.startswith(GZIP) else "is not compressed by gzip"
+            raise UnreadableFileError(path, f"{is_}, although the name says otherwise; rename it")
+        content = gzip.decompress(content) if suffix(path).endswith(".gz") else content
         order = "<" if struct.unpack_from("<i", content)[0] in _NIFTI_HEADERS else ">"
         found = _Nifti(content, order, struct.unpack_from(f"{order}i", content)[0])
         needed, sizes = found.needed, found.numbers("pixdim")

@@ -141,7 +141,8 @@ class Features(Engine):
         return Attempt(Pairing(fixed, moving, search), len(first), found, places[0][first])
 
     def _key_point_options(self) -> KeyPointOptions:
-        return KeyPointOptions(**{option.name: getattr(self, option.name) for option in fields(KeyPointOptions)})
+        shared = {option.name for option in fields(KeyPointOptions)} & {option.name for option in fields(self)}
+        return KeyPointOptions(**{name: getattr(self, name) for name in shared})
 
     def _search(self, spacing: float) -> RobustFit:
         limit = self.inlier_distance_pixels * spacing
