@@ -258,7 +258,7 @@ def test_what_is_read_is_never_written_over(run: Run, displaced: Displaced, tmp_
     shutil.copy(displaced.truth, transform)
     (tmp_path / "link").symlink_to(tmp_path)
     before = image.read_bytes(), transform.read_bytes()
-    for out in (image, transform, tmp_path / "link" / "copy.tif"):
+    for out in (image, transform, displaced.fixed, tmp_path / "link" / "copy.tif"):
         ran = run("apply", image, transform, "--like", displaced.fixed, "--out", out)
         assert ran.status == 2
         assert "which is read; give another name to --out" in ran.err

@@ -93,6 +93,7 @@ def test_odd_series_are_named(tmp_path):
 def test_a_damaged_slice_is_named_wherever_it_lies(tmp_path, slice_, content):
     folder = write_series(tmp_path / "damaged", ramp())
     (folder / "notes.txt").write_text("patient moved")
+    (folder / "._1.2.3-000.dcm").write_bytes(b"of another system")
     assert read_image(folder).grid.shape == (7, 20, 16)
     whole = (folder / f"1.2.3-{slice_:03d}.dcm").read_bytes()
     for damage in (content, whole[: len(whole) // 2]):

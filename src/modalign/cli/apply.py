@@ -64,7 +64,7 @@ class Apply:
 def run(arguments: Sequence[str]) -> int:
     """Run the verb; returns the exit status."""
     command = parse(Apply, "apply", arguments, may_be_nan=("fill",))
-    keep_inputs(command.out, (command.image, command.transform))
+    keep_inputs(command.out, (command.image, command.transform, *filter(None, [command.like])))
     stored = read_transform(command.transform)
     warn_unless_trusted(command.transform, stored)
     if command.image.suffix.lower() == ".csv":

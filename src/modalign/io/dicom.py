@@ -74,7 +74,8 @@ def _check_strangers(folder: Path, files: tuple[str, ...]) -> None:
     """Files that are called like slices and are none are damaged ones: the volume would lack them."""
     names = {Path(name).name for name in files}
     suffixes = {Path(name).suffix for name in names} - {""} | {".dcm"}
-    strangers = sorted(path.name for path in folder.iterdir() if path.suffix in suffixes and path.name not in names)
+    visible = (path for path in folder.iterdir() if not path.name.startswith("."))
+    strangers = sorted(path.name for path in visible if path.suffix in suffixes and path.name not in names)
     if strangers:
         more = f" and {len(strangers) - SHOWN} more" if len(strangers) > SHOWN else ""
         raise UnreadableFileError(
