@@ -13,7 +13,8 @@
     ├── PairingError              a pairs folder or table that does not pair up
     ├── ModelError                a model folder that is incomplete, foreign, or does not fit the images
     ├── TrainingError             training that cannot start or cannot go on
-    └── BatchError                many tasks that cannot start or cannot go on: manifest, plan, workers, cluster
+    ├── BatchError                many tasks that cannot start or cannot go on: manifest, plan, workers, cluster
+    └── SearchError               an index of images that cannot be made, opened or searched
 
 A message says what is wrong, with which file or value, and what would have worked. The command line prints it as one
 line and exits with status 2.
@@ -78,3 +79,7 @@ class TrainingError(ModalignError):
 
 class BatchError(ModalignError):
     """Many tasks cannot start or cannot go on: the manifest, the plan, the workers or the cluster."""
+
+
+class SearchError(ModalignError):
+    """An index of images cannot be made, opened or searched."""

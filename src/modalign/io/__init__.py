@@ -4,7 +4,7 @@ xyz order, patient axes, corner-based pixels and the units of files exist here a
 imported when a file of theirs is read, so importing this package is cheap.
 """
 
-from modalign.io.arrays import read_arrays, write_arrays
+from modalign.io.arrays import map_arrays, read_arrays, write_arrays
 from modalign.io.files import (
     atomic_folder,
     atomic_path,
@@ -59,6 +59,7 @@ __all__ = [
     "image_files",
     "is_image_folder",
     "make_folder",
+    "map_arrays",
     "open_tiled",
     "plain",
     "read_arrays",

@@ -1,12 +1,17 @@
 """Named arrays in one safetensors file: weights and checkpoints, never a pickle."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from modalign.errors import UnreadableFileError
 from modalign.io.files import atomic_path
+
+DTYPES = {"I64": np.int64, "I32": np.int32, "F32": np.float32, "F64": np.float64, "U8": np.uint8, "BOOL": np.bool_}
+"""The types of safetensors that can be mapped."""
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -37,3 +42,28 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise UnreadableFileError(path, f"cannot be read ({error.strerror})") from error
     except SafetensorError as error:
         raise UnreadableFileError(path, f"not a complete safetensors file ({error})") from error
+
+
+def map_arrays(path: Path) -> dict[str, np.ndarray]:
+    """What :func:`write_arrays` wrote, read from the file where it is looked at; the arrays cannot be changed.
+
+    Raises:
+        UnreadableFileError: As for :func:`read_arrays`.
+    """
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(size))
+        entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        return {name: _mapped(path, 8 + size, entry) for name, entry in entries.items()}
+    except OSError as error:
+        raise UnreadableFileError(path, f"cannot be read ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError, MemoryError, OverflowError) as error:
+        raise UnreadableFileError(path, f"not a complete safetensors file ({error})") from error
+
+
+def _mapped(path: Path, start: int, entry: Mapping[str, Any]) -> np.ndarray:
+    dtype, shape, (first, last) = DTYPES[entry["dtype"]], tuple(entry["shape"]), entry["data_offsets"]
+    if first == last:  # nothing can be mapped
+        return np.zeros(shape, dtype)
+    return np.memmap(path, dtype, "r", start + first, shape)

@@ -4,6 +4,21 @@ Two images are alike where the words of their representations are. It knows noth
 """
 
 from modalign.retrieval.describers import DESCRIBERS, Describer, Rings, Sift, UprightGradients
+from modalign.retrieval.folder import FolderStore
+from modalign.retrieval.store import Condition, Entry, Hit, Store
 from modalign.retrieval.vocabulary import Vocabulary, VocabularyOptions
 
-__all__ = ["DESCRIBERS", "Describer", "Rings", "Sift", "UprightGradients", "Vocabulary", "VocabularyOptions"]
+__all__ = [
+    "DESCRIBERS",
+    "Condition",
+    "Describer",
+    "Entry",
+    "FolderStore",
+    "Hit",
+    "Rings",
+    "Sift",
+    "Store",
+    "UprightGradients",
+    "Vocabulary",
+    "VocabularyOptions",
+]

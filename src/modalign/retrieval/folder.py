@@ -1,0 +1,276 @@
+"""The store that needs no server: a folder with an inverted index in pieces, and their table in SQLite.
+
+Each piece is a file with the postings of some images: for every word, which of them have it, and how much. A search
+looks at the postings of its own words alone. Pieces are never changed; images that are added make a new one, which
+takes in those before it that are not much larger, so that there are few. The table says which pieces and images count,
+and changes in one transaction: whatever else a killed process leaves behind is not in it, and removed by the next one
+that writes.
+"""
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import sparse
+
+from modalign.errors import InvalidInputError, SearchError
+from modalign.io import make_folder, map_arrays, write_arrays
+from modalign.retrieval.store import Condition, Entry, Fact, Hit
+
+Array = np.ndarray
+VERSION = 1
+TABLE = "index.sqlite"
+PATIENCE = 60.0
+"""Seconds to wait for another process that writes."""
+TAKEN_IN = 2
+"""A new piece takes in those before it with up to so many times its images."""
+SCHEMA = """
+CREATE TABLE facts_of_store (version INTEGER, words INTEGER);
+CREATE TABLE pieces (number INTEGER PRIMARY KEY, images INTEGER, checksum INTEGER);
+CREATE TABLE images (name TEXT PRIMARY KEY, piece INTEGER, place INTEGER, facts TEXT) WITHOUT ROWID;
+CREATE INDEX places ON images (piece, place);
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """Postings of some images, memory-mapped, and which of the images still count."""
+
+    number: int
+    postings: sparse.csc_array
+    counts: Bool[Array, " images"]
+
+    def scores(self, query: sparse.csr_array) -> Float[Array, " images"]:
+        """Inner products with all its images; 0 for those that do not count."""
+        found = np.asarray(self.postings[:, query.indices] @ query.data)
+        return np.where(self.counts, found, 0)
+
+
+class FolderStore:
+    """See the module. Any number of processes may search, and write one after the other."""
+
+    def __init__(self, folder: Path, words: int) -> None:
+        """Open a store, or make one where there is none.
+
+        Args:
+            folder: Where it lies.
+            words: Size of the vocabulary.
+
+        Raises:
+            SearchError: It is damaged, of a newer version, or made for another vocabulary.
+            OutputError: The folder cannot be made.
+        """
+        self.folder, self.words = folder, words
+        make_folder(folder)
+        self._table = self._opened()
+        self._seen: tuple[int, list[_Piece]] | None = None
+
+    def add(self, entries: Sequence[Entry]) -> None:
+        """See :class:`modalign.retrieval.Store`."""
+        latest = {entry.name: entry for entry in entries}
+        odd = [entry.name for entry in latest.values() if entry.histogram.shape != (1, self.words)]
+        if odd:
+            raise SearchError(f"the histogram of {odd[0]} is not one of the {self.words} words of this index")
+        if not latest:
+            return
+        with self._writing():
+            self._forget(latest)
+            self._take_in(list(latest.values()))
+
+    def remove(self, names: Collection[str]) -> int:
+        """See :class:`modalign.retrieval.Store`."""
+        with self._writing():
+            return self._forget(set(names))
+
+    def search(self, histogram: sparse.csr_array, count: int, where: Sequence[Condition] = ()) -> list[Hit]:
+        """See :class:`modalign.retrieval.Store`."""
+        if histogram.shape != (1, self.words) or count < 1:
+            raise InvalidInputError(f"a search needs a histogram of {self.words} words, and room for at least one hit")
+        with self._reading() as pieces:
+            allowed = self._allowed(where) if where else None
+            scores = [piece.scores(histogram) for piece in pieces]
+            if allowed is not None:
+                scores = [
+                    np.where(_chosen(allowed, p.number, len(s)), s, 0) for p, s in zip(pieces, scores, strict=True)
+                ]
+            every = np.concatenate([np.zeros(0), *scores])
+            best = np.partition(every, -count)[-count] if len(every) > count else 0.0
+            least = max(float(best), np.finfo(float).tiny)
+            found = [
+                self._hit(piece.number, int(place), float(score[place]))
+                for piece, score in zip(pieces, scores, strict=True)
+                for place in np.flatnonzero(score >= least)
+            ]
+        return sorted(found, key=lambda hit: (-hit.score, hit.name))[:count]
+
+    def names(self) -> list[str]:
+        """See :class:`modalign.retrieval.Store`."""
+        return [name for (name,) in self._table.execute("SELECT name FROM images ORDER BY name")]
+
+    def __len__(self) -> int:
+        return int(self._table.execute("SELECT count(*) FROM images").fetchone()[0])
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._seen = None
+        self._table.close()
+
+    def _opened(self) -> sqlite3.Connection:
+        try:
+            table = sqlite3.connect(
+                self.folder / TABLE, timeout=PATIENCE, isolation_level=None, check_same_thread=False
+            )
+            table.execute("PRAGMA journal_mode=WAL")
+            table.execute("BEGIN IMMEDIATE")
+            if not table.execute("SELECT 1 FROM sqlite_master WHERE name = 'pieces'").fetchone():
+                for statement in filter(str.strip, SCHEMA.split(";")):
+                    table.execute(statement)
+                table.execute("INSERT INTO facts_of_store VALUES (?, ?)", (VERSION, self.words))
+            version, words = table.execute("SELECT version, words FROM facts_of_store").fetchone()
+            table.execute("COMMIT")
+        except sqlite3.DatabaseError as error:
+            raise SearchError(f"{self.folder / TABLE} cannot be opened ({error}); build the index anew") from error
+        if version != VERSION:
+            raise SearchError(f"{self.folder} is an index of version {version}; this program knows version {VERSION}")
+        if words != self.words:
+            raise SearchError(f"{self.folder} is an index of {words} words, and the vocabulary has {self.words}")
+        return table
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A transaction, alone, after what killed ones have left is gone; afterwards what no longer counts is too."""
+        self._seen = None
+        try:
+            self._table.execute("BEGIN IMMEDIATE")
+            self._sweep()
+            yield
+            self._table.execute("COMMIT")
+        except sqlite3.DatabaseError as error:
+            self._roll_back()
+            raise SearchError(f"{self.folder} cannot be written: {error}") from error
+        except BaseException:
+            self._roll_back()
+            raise
+        self._seen = None
+        self._sweep()
+
+    def _roll_back(self) -> None:
+        if self._table.in_transaction:
+            self._table.execute("ROLLBACK")
+
+    def _sweep(self) -> None:
+        """Remove files of pieces that the table does not name."""
+        named = {self._path(number) for (number,) in self._table.execute("SELECT number FROM pieces")}
+        for path in self.folder.glob("*.safetensors"):
+            if path not in named:
+                path.unlink(missing_ok=True)
+
+    def _forget(self, names: Collection[str]) -> int:
+        before = self._table.total_changes
+        self._table.executemany("DELETE FROM images WHERE name = ?", [(name,) for name in names])
+        return self._table.total_changes - before
+
+    def _take_in(self, entries: Sequence[Entry]) -> None:
+        """One new piece of images and of the pieces before it that are not much larger."""
+        rows = [entry.histogram for entry in entries]
+        facts = [json.dumps(dict(entry.facts)) for entry in entries]
+        names = [entry.name for entry in entries]
+        gone = []
+        for piece in reversed(self._pieces()):
+            if len(piece.counts) > TAKEN_IN * len(names):
+                break
+            kept = self._table.execute(
+                "SELECT name, place, facts FROM images WHERE piece = ? ORDER BY place", (piece.number,)
+            ).fetchall()
+            rows.append(piece.postings.tocsr()[[place for _, place, _ in kept]])
+            names += [name for name, _, _ in kept]
+            facts += [told for _, _, told in kept]
+            gone.append((piece.number,))
+        self._write(sparse.vstack(rows, format="csc"), names, facts, gone)
+
+    def _write(
+        self, postings: sparse.csc_array, names: Sequence[str], facts: Sequence[str], gone: Sequence[tuple[int]]
+    ) -> None:
+        (last,) = self._table.execute("SELECT coalesce(max(number), 0) FROM pieces").fetchone()
+        number = last + 1
+        arrays = {
+            "starts": postings.indptr.astype(np.int64),
+            "images": postings.indices.astype(np.int32),
+            "values": postings.data.astype(np.float32),
+        }
+        write_arrays(self._path(number), arrays)
+        checksum = zlib.crc32(self._path(number).read_bytes())
+        self._table.executemany("DELETE FROM pieces WHERE number = ?", gone)
+        self._table.execute("INSERT INTO pieces VALUES (?, ?, ?)", (number, len(names), checksum))
+        rows = [(name, number, place, told) for place, (name, told) in enumerate(zip(names, facts, strict=True))]
+        self._table.executemany("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?)", rows)
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:08d}.safetensors"
+
+    @contextmanager
+    def _reading(self) -> Iterator[list[_Piece]]:
+        """The pieces as they are at one moment, and the table at the same."""
+        self._table.execute("BEGIN")
+        try:
+            try:
+                pieces = self._pieces()
+            except SearchError:  # a writer may have taken a piece away just before it could be opened
+                self._roll_back()
+                self._table.execute("BEGIN")
+                pieces = self._pieces()
+            yield pieces
+        except sqlite3.DatabaseError as error:
+            raise SearchError(f"{self.folder / TABLE} cannot be read: {error}") from error
+        finally:
+            self._roll_back()
+
+    def _pieces(self) -> list[_Piece]:
+        (version,) = self._table.execute("PRAGMA data_version").fetchone()
+        if self._seen is None or self._seen[0] != version:
+            open_ones = {} if self._seen is None else {piece.number: piece for piece in self._seen[1]}
+            rows = self._table.execute("SELECT number, images, checksum FROM pieces ORDER BY number").fetchall()
+            self._seen = version, [self._piece(open_ones.get(row[0]), *row) for row in rows]
+        return self._seen[1]
+
+    def _piece(self, known: _Piece | None, number: int, images: int, checksum: int) -> _Piece:
+        places = self._table.execute("SELECT place FROM images WHERE piece = ?", (number,)).fetchall()
+        counts = np.zeros(images, dtype=bool)
+        counts[[place for (place,) in places]] = True
+        return _Piece(number, self._postings(number, images, checksum) if known is None else known.postings, counts)
+
+    def _postings(self, number: int, images: int, checksum: int) -> sparse.csc_array:
+        path = self._path(number)
+        if not path.is_file():
+            raise SearchError(f"{path} is missing; build the index anew")
+        if zlib.crc32(path.read_bytes()) != checksum:
+            raise SearchError(f"{path} is damaged: its checksum is not that of the table; build the index anew")
+        arrays = map_arrays(path)
+        return sparse.csc_array((arrays["values"], arrays["images"], arrays["starts"]), shape=(images, self.words))
+
+    def _allowed(self, where: Sequence[Condition]) -> dict[int, Array]:
+        """Places of each piece whose facts fit all conditions."""
+        tests = " AND ".join(f"json_extract(facts, ?) {condition.relation} ?" for condition in where)
+        values = [value for condition in where for value in (f"$.{condition.key}", condition.value)]
+        found: dict[int, list[int]] = {}
+        for piece, place in self._table.execute(f"SELECT piece, place FROM images WHERE {tests}", values):
+            found.setdefault(piece, []).append(place)
+        return {piece: np.array(places) for piece, places in found.items()}
+
+    def _hit(self, number: int, place: int, score: float) -> Hit:
+        query = "SELECT name, facts FROM images WHERE piece = ? AND place = ?"
+        name, told = self._table.execute(query, (number, place)).fetchone()
+        facts: Mapping[str, Fact] = json.loads(told)
+        return Hit(name, score, facts)
+
+
+def _chosen(allowed: Mapping[int, Array], number: int, images: int) -> Bool[Array, " images"]:
+    chosen = np.zeros(images, dtype=bool)
+    chosen[allowed.get(number, np.zeros(0, dtype=int))] = True
+    return chosen
