@@ -67,7 +67,6 @@ def registered(view: DisplacedPair, method: str) -> Registration:
 
 def displacements(draws: int) -> Iterator[tuple[str, str, DisplacedPair]]:
     """The displaced views of both volumes."""
-    pair = nuclei()
     kinds = (nuclei(), (32, 80, 80), (2.0, 8.0, 8.0)), (sections(), (12, 120, 120), (0.0, 12.0, 12.0))
     for pair, shape, shifts in kinds:
         for degrees in (20.0, 180.0):

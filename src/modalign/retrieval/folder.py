@@ -69,6 +69,7 @@ class FolderStore:
         self.folder, self.words = folder, words
         make_folder(folder)
         self._table = self._opened()
+        self._mapped: dict[int, sparse.csc_array] = {}
         self._seen: tuple[int, list[_Piece]] | None = None
 
     def add(self, entries: Sequence[Entry]) -> None:
@@ -118,7 +119,7 @@ class FolderStore:
 
     def close(self) -> None:
         """Let go of the files."""
-        self._seen = None
+        self._seen, self._mapped = None, {}
         self._table.close()
 
     def _opened(self) -> sqlite3.Connection:
@@ -182,16 +183,16 @@ class FolderStore:
         facts = [json.dumps(dict(entry.facts)) for entry in entries]
         names = [entry.name for entry in entries]
         gone = []
-        for piece in reversed(self._pieces()):
-            if len(piece.counts) > TAKEN_IN * len(names):
+        for number, images, checksum in reversed(self._rows()):
+            if images > TAKEN_IN * len(names):
                 break
             kept = self._table.execute(
-                "SELECT name, place, facts FROM images WHERE piece = ? ORDER BY place", (piece.number,)
+                "SELECT name, place, facts FROM images WHERE piece = ? ORDER BY place", (number,)
             ).fetchall()
-            rows.append(piece.postings.tocsr()[[place for _, place, _ in kept]])
+            rows.append(self._postings(number, images, checksum).tocsr()[[place for _, place, _ in kept]])
             names += [name for name, _, _ in kept]
             facts += [told for _, _, told in kept]
-            gone.append((piece.number,))
+            gone.append((number,))
         self._write(sparse.vstack(rows, format="csc"), names, facts, gone)
 
     def _write(
@@ -234,18 +235,28 @@ class FolderStore:
     def _pieces(self) -> list[_Piece]:
         (version,) = self._table.execute("PRAGMA data_version").fetchone()
         if self._seen is None or self._seen[0] != version:
-            open_ones = {} if self._seen is None else {piece.number: piece for piece in self._seen[1]}
-            rows = self._table.execute("SELECT number, images, checksum FROM pieces ORDER BY number").fetchall()
-            self._seen = version, [self._piece(open_ones.get(row[0]), *row) for row in rows]
+            rows = self._rows()
+            self._mapped = {number: self._mapped[number] for number, _, _ in rows if number in self._mapped}
+            self._seen = version, [self._piece(*row) for row in rows]
         return self._seen[1]
 
-    def _piece(self, known: _Piece | None, number: int, images: int, checksum: int) -> _Piece:
+    def _rows(self) -> list[tuple[int, int, int]]:
+        """Number, images and checksum of each piece, oldest first."""
+        return self._table.execute("SELECT number, images, checksum FROM pieces ORDER BY number").fetchall()
+
+    def _piece(self, number: int, images: int, checksum: int) -> _Piece:
         places = self._table.execute("SELECT place FROM images WHERE piece = ?", (number,)).fetchall()
         counts = np.zeros(images, dtype=bool)
         counts[[place for (place,) in places]] = True
-        return _Piece(number, self._postings(number, images, checksum) if known is None else known.postings, counts)
+        return _Piece(number, self._postings(number, images, checksum), counts)
 
     def _postings(self, number: int, images: int, checksum: int) -> sparse.csc_array:
+        """The postings of a piece, read through and checked once: no piece changes, and no number comes again."""
+        if number not in self._mapped:
+            self._mapped[number] = self._checked(number, images, checksum)
+        return self._mapped[number]
+
+    def _checked(self, number: int, images: int, checksum: int) -> sparse.csc_array:
         path = self._path(number)
         if not path.is_file():
             raise SearchError(f"{path} is missing; build the index anew")
