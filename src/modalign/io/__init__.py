@@ -4,7 +4,7 @@ xyz order, patient axes, corner-based pixels and the units of files exist here a
 imported when a file of theirs is read, so importing this package is cheap.
 """
 
-from modalign.io.arrays import map_arrays, read_arrays, write_arrays
+from modalign.io.arrays import arrays_of_bytes, bytes_of_arrays, map_arrays, read_arrays, write_arrays
 from modalign.io.files import (
     atomic_folder,
     atomic_path,
@@ -14,6 +14,7 @@ from modalign.io.files import (
     read_json,
     remove_leftovers,
     staged,
+    write_bytes,
     write_json,
     write_text,
 )
@@ -50,8 +51,10 @@ __all__ = [
     "Compression",
     "StoredTransform",
     "TiledReader",
+    "arrays_of_bytes",
     "atomic_folder",
     "atomic_path",
+    "bytes_of_arrays",
     "can_be_tiled",
     "check_replaceable",
     "check_writable",
@@ -79,6 +82,7 @@ __all__ = [
     "transform_from_dict",
     "transform_to_dict",
     "write_arrays",
+    "write_bytes",
     "write_image",
     "write_json",
     "write_labels",

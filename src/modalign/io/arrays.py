@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from modalign.errors import UnreadableFileError
-from modalign.io.files import atomic_path
+from modalign.io.files import write_bytes
 
 DTYPES = {"I64": np.int64, "I32": np.int32, "F32": np.float32, "F64": np.float64, "U8": np.uint8, "BOOL": np.bool_}
 """The types of safetensors that can be mapped."""
@@ -20,11 +20,14 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     Raises:
         OutputError: The file cannot be written.
     """
+    write_bytes(path, bytes_of_arrays(arrays))
+
+
+def bytes_of_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """The content of such a file."""
     from safetensors.numpy import save
 
-    content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
+    return save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -33,15 +36,30 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     Raises:
         UnreadableFileError: The file is missing, truncated, or not a safetensors file.
     """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UnreadableFileError(path, f"cannot be read ({error.strerror})") from error
+    return arrays_of_bytes(content, path)
+
+
+def arrays_of_bytes(content: bytes, name: str | Path = "content") -> dict[str, np.ndarray]:
+    """The arrays of :func:`bytes_of_arrays`.
+
+    Args:
+        content: What it made.
+        name: What to call it in errors.
+
+    Raises:
+        UnreadableFileError: It is truncated, or something else.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
     try:
-        return dict(load(path.read_bytes()))
-    except OSError as error:
-        raise UnreadableFileError(path, f"cannot be read ({error.strerror})") from error
+        return dict(load(content))
     except SafetensorError as error:
-        raise UnreadableFileError(path, f"not a complete safetensors file ({error})") from error
+        raise UnreadableFileError(name, f"not a complete safetensors file ({error})") from error
 
 
 def map_arrays(path: Path) -> dict[str, np.ndarray]:

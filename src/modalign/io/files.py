@@ -159,8 +159,17 @@ def write_text(path: str | Path, text: str) -> None:
     Raises:
         OutputError: The file cannot be written.
     """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a file, all of it or nothing.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
 
 
 def plain(value: Any) -> Any:

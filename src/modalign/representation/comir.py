@@ -3,6 +3,8 @@
 Source: Pielawski et al., CoMIR: Contrastive Multimodal Image Representation for Registration, NeurIPS 2020.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -150,6 +152,15 @@ class ComirModel:
     def calibration(self) -> Mapping[str, Any] | None:
         """What the verdict knows about this model; ``None`` until calibrated."""
         return self.card.calibration
+
+    def fingerprint(self) -> str:
+        """Hash of what its representations depend on: the card without training and calibration, and the weights."""
+        card = {k: v for k, v in self.card.to_dict().items() if k not in ("training", "calibration")}
+        told = hashlib.sha256(json.dumps(card, sort_keys=True).encode())
+        for side in get_args(Side):
+            for value in self.networks[side].state_dict().values():
+                told.update(np.ascontiguousarray(value.detach().cpu().numpy()).tobytes())
+        return told.hexdigest()
 
     def encoders(self, *, device: str | torch.device = "cpu") -> tuple["ComirEncoder", "ComirEncoder"]:
         """The encoders of the fixed and of the moving modality."""

@@ -14,24 +14,28 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import sparse
 
-from modalign.errors import InvalidInputError, SearchError
-from modalign.io import make_folder, map_arrays, write_arrays
-from modalign.retrieval.store import Condition, Entry, Fact, Hit
+from modalign.errors import OutputError, SearchError
+from modalign.io import make_folder, map_arrays, write_arrays, write_bytes, write_text
+from modalign.retrieval.definition import Definition
+from modalign.retrieval.store import Condition, Entry, Fact, Hit, check_search, latest, ranked
 
 Array = np.ndarray
 VERSION = 1
-TABLE = "index.sqlite"
+CARD, WORDS, TABLE = "index.json", "vocabulary.safetensors", "index.sqlite"
+"""The files of an index beside its pieces; the first is the last to be written when it is made."""
+PIECES = "[0-9]*.safetensors"
 PATIENCE = 60.0
 """Seconds to wait for another process that writes."""
 TAKEN_IN = 2
 """A new piece takes in those before it with up to so many times its images."""
 SCHEMA = """
-CREATE TABLE facts_of_store (version INTEGER, words INTEGER);
+CREATE TABLE facts_of_store (version INTEGER);
 CREATE TABLE pieces (number INTEGER PRIMARY KEY, images INTEGER, checksum INTEGER);
 CREATE TABLE images (name TEXT PRIMARY KEY, piece INTEGER, place INTEGER, facts TEXT) WITHOUT ROWID;
 CREATE INDEX places ON images (piece, place);
@@ -55,34 +59,46 @@ class _Piece:
 class FolderStore:
     """See the module. Any number of processes may search, and write one after the other."""
 
-    def __init__(self, folder: Path, words: int) -> None:
-        """Open a store, or make one where there is none.
-
-        Args:
-            folder: Where it lies.
-            words: Size of the vocabulary.
+    def __init__(self, folder: Path) -> None:
+        """Open a store.
 
         Raises:
-            SearchError: It is damaged, of a newer version, or made for another vocabulary.
-            OutputError: The folder cannot be made.
+            SearchError: There is none, or it is damaged or of a newer version.
         """
-        self.folder, self.words = folder, words
-        make_folder(folder)
+        self.folder, self.definition = folder, _read_definition(folder)
         self._table = self._opened()
         self._mapped: dict[int, sparse.csc_array] = {}
         self._seen: tuple[int, list[_Piece]] | None = None
 
+    @classmethod
+    def made(cls, folder: Path, definition: Definition) -> "FolderStore":
+        """Make a store, or open one of the same definition.
+
+        Raises:
+            SearchError: There is one of another definition.
+            OutputError: The folder cannot be written to, or holds something else.
+        """
+        make_folder(folder)
+        if not (folder / CARD).exists():
+            if odd := [path.name for path in folder.iterdir() if not path.name.startswith(".") and path.name != WORDS]:
+                raise OutputError(folder, f"holds something else ({odd[0]}); name a new folder for the index")
+            text, content = definition.packed
+            write_bytes(folder / WORDS, content)
+            write_text(folder / CARD, text)
+        store = cls(folder)
+        if not store.definition.same_as(definition):
+            store.close()
+            raise SearchError(f"{folder} is an index of another model, describer or vocabulary; name a new folder")
+        return store
+
     def add(self, entries: Sequence[Entry]) -> None:
         """See :class:`modalign.retrieval.Store`."""
-        latest = {entry.name: entry for entry in entries}
-        odd = [entry.name for entry in latest.values() if entry.histogram.shape != (1, self.words)]
-        if odd:
-            raise SearchError(f"the histogram of {odd[0]} is not one of the {self.words} words of this index")
-        if not latest:
+        new = latest(entries, self.definition.words)
+        if not new:
             return
         with self._writing():
-            self._forget(latest)
-            self._take_in(list(latest.values()))
+            self._forget(new)
+            self._take_in(list(new.values()))
 
     def remove(self, names: Collection[str]) -> int:
         """See :class:`modalign.retrieval.Store`."""
@@ -91,8 +107,7 @@ class FolderStore:
 
     def search(self, histogram: sparse.csr_array, count: int, where: Sequence[Condition] = ()) -> list[Hit]:
         """See :class:`modalign.retrieval.Store`."""
-        if histogram.shape != (1, self.words) or count < 1:
-            raise InvalidInputError(f"a search needs a histogram of {self.words} words, and room for at least one hit")
+        check_search(histogram, count, self.definition.words)
         with self._reading() as pieces:
             allowed = self._allowed(where) if where else None
             scores = [piece.scores(histogram) for piece in pieces]
@@ -108,14 +123,25 @@ class FolderStore:
                 for piece, score in zip(pieces, scores, strict=True)
                 for place in np.flatnonzero(score >= least)
             ]
-        return sorted(found, key=lambda hit: (-hit.score, hit.name))[:count]
+        return ranked(found, count)
+
+    def facts(self, names: Collection[str]) -> dict[str, Mapping[str, Fact]]:
+        """See :class:`modalign.retrieval.Store`."""
+        found = (self._asked("SELECT name, facts FROM images WHERE name = ?", (name,)) for name in dict.fromkeys(names))
+        return {name: json.loads(told) for rows in found for name, told in rows}
 
     def names(self) -> list[str]:
         """See :class:`modalign.retrieval.Store`."""
-        return [name for (name,) in self._table.execute("SELECT name FROM images ORDER BY name")]
+        return [name for (name,) in self._asked("SELECT name FROM images ORDER BY name")]
 
     def __len__(self) -> int:
-        return int(self._table.execute("SELECT count(*) FROM images").fetchone()[0])
+        return int(self._asked("SELECT count(*) FROM images")[0][0])
+
+    def _asked(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        try:
+            return self._table.execute(query, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise SearchError(f"{self.folder / TABLE} cannot be read: {error}") from error
 
     def close(self) -> None:
         """Let go of the files."""
@@ -132,15 +158,13 @@ class FolderStore:
             if not table.execute("SELECT 1 FROM sqlite_master WHERE name = 'pieces'").fetchone():
                 for statement in filter(str.strip, SCHEMA.split(";")):
                     table.execute(statement)
-                table.execute("INSERT INTO facts_of_store VALUES (?, ?)", (VERSION, self.words))
-            version, words = table.execute("SELECT version, words FROM facts_of_store").fetchone()
+                table.execute("INSERT INTO facts_of_store VALUES (?)", (VERSION,))
+            (version,) = table.execute("SELECT version FROM facts_of_store").fetchone()
             table.execute("COMMIT")
         except sqlite3.DatabaseError as error:
             raise SearchError(f"{self.folder / TABLE} cannot be opened ({error}); build the index anew") from error
         if version != VERSION:
             raise SearchError(f"{self.folder} is an index of version {version}; this program knows version {VERSION}")
-        if words != self.words:
-            raise SearchError(f"{self.folder} is an index of {words} words, and the vocabulary has {self.words}")
         return table
 
     @contextmanager
@@ -168,7 +192,7 @@ class FolderStore:
     def _sweep(self) -> None:
         """Remove files of pieces that the table does not name."""
         named = {self._path(number) for (number,) in self._table.execute("SELECT number FROM pieces")}
-        for path in self.folder.glob("*.safetensors"):
+        for path in self.folder.glob(PIECES):
             if path not in named:
                 path.unlink(missing_ok=True)
 
@@ -180,7 +204,7 @@ class FolderStore:
     def _take_in(self, entries: Sequence[Entry]) -> None:
         """One new piece of images and of the pieces before it that are not much larger."""
         rows = [entry.histogram for entry in entries]
-        facts = [json.dumps(dict(entry.facts)) for entry in entries]
+        facts = [json.dumps(dict(entry.facts), ensure_ascii=False) for entry in entries]
         names = [entry.name for entry in entries]
         gone = []
         for number, images, checksum in reversed(self._rows()):
@@ -263,12 +287,13 @@ class FolderStore:
         if zlib.crc32(path.read_bytes()) != checksum:
             raise SearchError(f"{path} is damaged: its checksum is not that of the table; build the index anew")
         arrays = map_arrays(path)
-        return sparse.csc_array((arrays["values"], arrays["images"], arrays["starts"]), shape=(images, self.words))
+        postings = (arrays["values"], arrays["images"], arrays["starts"])
+        return sparse.csc_array(postings, shape=(images, self.definition.words))
 
     def _allowed(self, where: Sequence[Condition]) -> dict[int, Array]:
         """Places of each piece whose facts fit all conditions."""
-        tests = " AND ".join(f"json_extract(facts, ?) {condition.relation} ?" for condition in where)
-        values = [value for condition in where for value in (f"$.{condition.key}", condition.value)]
+        tests = " AND ".join(map(_test, where))
+        values = [value for condition in where for value in (condition.value, *[f'$."{condition.key}"'] * 2)]
         found: dict[int, list[int]] = {}
         for piece, place in self._table.execute(f"SELECT piece, place FROM images WHERE {tests}", values):
             found.setdefault(piece, []).append(place)
@@ -279,6 +304,24 @@ class FolderStore:
         name, told = self._table.execute(query, (number, place)).fetchone()
         facts: Mapping[str, Fact] = json.loads(told)
         return Hit(name, score, facts)
+
+
+def _test(condition: Condition) -> str:
+    """SQL for a value and twice the place of its fact; to SQLite every text is more than any number."""
+    kind = "= 'text'" if isinstance(condition.value, str) else "IN ('integer', 'real')"
+    others = 1 if condition.relation == "!=" else 0
+    mirrored = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}.get(condition.relation, condition.relation)
+    return f"? {mirrored} json_extract(facts, ?) AND (json_type(facts, ?) {kind} OR {others})"
+
+
+def _read_definition(folder: Path) -> Definition:
+    if not (folder / CARD).is_file():
+        raise SearchError(f"{folder} holds no index: make one with 'modalign index build'")
+    try:
+        text, content = (folder / CARD).read_text(encoding="utf-8"), (folder / WORDS).read_bytes()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SearchError(f"the index {folder} cannot be read: {error}; build it anew") from error
+    return Definition.unpacked(text, content, str(folder))
 
 
 def _chosen(allowed: Mapping[int, Array], number: int, images: int) -> Bool[Array, " images"]:

@@ -1,13 +1,14 @@
 """Where histograms are kept, with what is known of their images: what every store does, whichever it is."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 from scipy import sparse
 
-from modalign.errors import InvalidInputError
+from modalign.errors import InvalidInputError, SearchError
+from modalign.retrieval.definition import Definition
 
 Fact = str | float
 Relation = Literal["=", "!=", "<", "<=", ">", ">="]
@@ -38,9 +39,7 @@ class Entry:
     def __post_init__(self) -> None:
         if not self.name or self.name != self.name.strip() or "\0" in self.name:
             raise InvalidInputError(f"{self.name!r} is no name for an image: it is empty, or has spaces at its ends")
-        odd = [key for key in self.facts if not KEY.fullmatch(key)]
-        if odd:
-            raise InvalidInputError(f"{odd[0]!r} is no name for a fact: use letters, digits and underscores")
+        check_keys(self.facts)
 
 
 @dataclass(frozen=True)
@@ -60,11 +59,18 @@ class Hit:
 
 @dataclass(frozen=True)
 class Condition:
-    """What a fact must be. Texts are compared letter by letter, so dates as year-month-day; missing facts never fit."""
+    """What a fact must be.
+
+    Numbers are compared with numbers, and texts with texts, letter by letter, so dates as year-month-day. Between a
+    number and a text only ``!=`` holds; a fact that an image does not have never fits.
+    """
 
     key: str
     relation: Relation
     value: Fact
+
+    def __post_init__(self) -> None:
+        check_keys([self.key])
 
     @classmethod
     def parsed(cls, text: str) -> "Condition":
@@ -82,13 +88,31 @@ class Condition:
         return cls(key, relation, fact(value))  # type: ignore[arg-type]
 
 
+def check_keys(keys: Iterable[str]) -> None:
+    """Refuse what is no name for a fact.
+
+    Raises:
+        InvalidInputError: One has other characters than letters, digits and underscores.
+    """
+    odd = [key for key in keys if not KEY.fullmatch(key)]
+    if odd:
+        raise InvalidInputError(f"{odd[0]!r} is no name for a fact: use letters, digits and underscores")
+
+
 KEY = re.compile(r"\w+")
 CONDITION = re.compile(r"(\w+)\s*(!=|<=|>=|=|<|>)\s*(.+)")
 
 
 @runtime_checkable
 class Store(Protocol):
-    """Keeps histograms and finds the nearest. What was added is there after any crash, and all of it or nothing."""
+    """Keeps histograms and finds the nearest. What was added is there after any crash, and all of it or nothing.
+
+    Laws: :class:`modalign.testing.retrieval.StoreLaws`.
+    """
+
+    @property
+    def definition(self) -> Definition:
+        """What all histograms here have in common; it never changes."""
 
     def add(self, entries: Sequence[Entry]) -> None:
         """Keep images; those of a name that is there are replaced. All of them or, where it fails, none.
@@ -104,10 +128,47 @@ class Store(Protocol):
         """The images with the highest scores above 0, best first, those of one score by name.
 
         Exact: every image that the conditions allow is compared.
+
+        Raises:
+            InvalidInputError: The histogram has another number of words than the store, or there is room for no hit.
+            SearchError: The store cannot be read.
         """
 
+    def facts(self, names: Collection[str]) -> dict[str, Mapping[str, Fact]]:
+        """What is known of images, of those that are there."""
+
     def names(self) -> list[str]:
-        """All images, sorted."""
+        """All images, sorted letter by letter."""
 
     def __len__(self) -> int:
         """Number of images."""
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+
+
+def latest(entries: Sequence[Entry], words: int) -> dict[str, Entry]:
+    """The last entry of each name.
+
+    Raises:
+        SearchError: A histogram has another number of words.
+    """
+    odd = [entry.name for entry in entries if entry.histogram.shape != (1, words)]
+    if odd:
+        raise SearchError(f"the histogram of {odd[0]} is not one of the {words} words of this index")
+    return {entry.name: entry for entry in entries}
+
+
+def check_search(histogram: sparse.csr_array, count: int, words: int) -> None:
+    """Refuse what cannot be searched for.
+
+    Raises:
+        InvalidInputError: The histogram has another number of words, or there is room for no hit.
+    """
+    if histogram.shape != (1, words) or count < 1:
+        raise InvalidInputError(f"a search needs a histogram of {words} words, and room for at least one hit")
+
+
+def ranked(hits: Iterable[Hit], count: int) -> list[Hit]:
+    """The best hits, those of one score by name."""
+    return sorted(hits, key=lambda hit: (-hit.score, hit.name))[:count]

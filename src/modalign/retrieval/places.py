@@ -1,0 +1,52 @@
+"""Where indexes lie: a path is a folder, an address that begins with postgresql:// a server, and several are shards."""
+
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from modalign.errors import SearchError
+from modalign.retrieval.definition import Definition
+from modalign.retrieval.folder import FolderStore
+from modalign.retrieval.shards import Shards
+from modalign.retrieval.store import Store
+
+SERVER = ("postgresql://", "postgres://")
+"""How addresses of servers begin."""
+
+
+def open_store(places: Sequence[str]) -> Store:
+    """The store at a place, or over several.
+
+    Raises:
+        SearchError: There is none, it is damaged, or the shards do not belong together.
+    """
+    stores = [_server(place, None) if place.startswith(SERVER) else FolderStore(Path(place)) for place in places]
+    return _one(stores)
+
+
+def make_store(places: Sequence[str], definition: Definition) -> Store:
+    """A new store at a place or over several, or those of the same definition that are there.
+
+    Raises:
+        SearchError: There is one of another definition, or a server cannot be used.
+        OutputError: A folder cannot be written to, or holds something else.
+    """
+    return _one(
+        [
+            _server(place, definition) if place.startswith(SERVER) else FolderStore.made(Path(place), definition)
+            for place in places
+        ]
+    )
+
+
+def _one(stores: Sequence[Store]) -> Store:
+    return stores[0] if len(stores) == 1 else Shards(stores)
+
+
+def _server(place: str, definition: Definition | None) -> Store:
+    try:
+        kind = import_module("modalign.retrieval.postgres").PostgresStore
+    except ImportError as error:
+        raise SearchError("an index on a server needs the package psycopg: pip install 'modalign[postgres]'") from error
+    store: Store = kind(place) if definition is None else kind.made(place, definition)
+    return store
