@@ -15,6 +15,7 @@
     ├── TrainingError             training that cannot start or cannot go on
     ├── BatchError                many tasks that cannot start or cannot go on: manifest, plan, workers, cluster
     └── SearchError               an index of images that cannot be made, opened or searched
+        └── NoIndexError          there is none
 
 A message says what is wrong, with which file or value, and what would have worked. The command line prints it as one
 line and exits with status 2.
@@ -83,3 +84,10 @@ class BatchError(ModalignError):
 
 class SearchError(ModalignError):
     """An index of images cannot be made, opened or searched."""
+
+
+class NoIndexError(SearchError):
+    """There is no index in a place."""
+
+    def __init__(self, place: str | Path) -> None:
+        super().__init__(f"{place} holds no index: make one with 'modalign index build'")

@@ -22,6 +22,8 @@ VERBS = MappingProxyType(
         "batch": "Register many pairs that a table lists, on one machine or many.",
         "apply": "Apply a transform to an image, a label map or points.",
         "evaluate": "Measure a transform against a known one or against landmarks.",
+        "index": "Make collections of images searchable, in any modality.",
+        "search": "Find the image, and the place in it, that shows what a query shows.",
         "data": "List public image sets, and get one.",
         "benchmark": "Measure methods on many pairs with known truth, as a plan tells.",
         "info": "Tell what an image, a model or a transform is.",

@@ -60,8 +60,12 @@ class Judge:
     note: str = ""
 
     @classmethod
-    def of_model(cls, saved: Mapping[str, Any] | None) -> "Judge":
+    def of_model(cls, saved: Mapping[str, Any] | None, sides: tuple[str, str] = ("fixed", "moving")) -> "Judge":
         """The judge that a model's card describes; the general one, which says so, where it has none.
+
+        Args:
+            saved: The calibration of the card.
+            sides: Which modality of the model the fixed and the moving image belong to.
 
         Raises:
             InvalidInputError: The calibration is damaged, or was made for other evidence.
@@ -69,7 +73,7 @@ class Judge:
         if not saved:
             return cls(note="this model has no calibration of its own: the confidence is that of the general one")
         try:
-            latents = tuple(LatentStatistics.from_dict(saved["latents"][side]) for side in ("fixed", "moving"))
+            latents = tuple(LatentStatistics.from_dict(saved["latents"][side]) for side in sides)
             own = saved["verdict"]
         except (KeyError, TypeError) as error:
             raise InvalidInputError(f"the calibration of this model is damaged ({error!r})") from error

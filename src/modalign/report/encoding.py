@@ -12,8 +12,8 @@ Array = np.ndarray
 LOSSLESS = 100
 QUALITIES = (LOSSLESS, 90, 75, 55)
 """Tried in turn, until all pictures fit."""
-GRAY_QUALITY = 80
-"""Of pictures for overlays of volumes, which are small and many."""
+SMALL_QUALITY = 80
+"""Of pictures that are small and many, as for overlays of volumes."""
 LIKELY = 0.5
 """The pictures to come will on average be at least this long, as a fraction of those that were encoded."""
 LOSSLESS_PIXELS = 1_500_000
@@ -64,8 +64,13 @@ def _within(pictures: Mapping[str, UInt8[Array, "y x 4"]], quality: int, limit: 
 
 def gray_uri(levels: UInt8[Array, "y x"]) -> str:
     """Data URI of gray levels, slightly compressed."""
-    opaque = np.full_like(levels, 255)
-    return _data_uri(np.ascontiguousarray(np.stack([levels, levels, levels, opaque], axis=-1)), GRAY_QUALITY)
+    return colour_uri(np.stack([levels, levels, levels]))
+
+
+def colour_uri(colours: UInt8[Array, "3 y x"]) -> str:
+    """Data URI of a picture in red, green and blue, slightly compressed."""
+    opaque = np.full_like(colours[:1], 255)
+    return _data_uri(np.ascontiguousarray(np.moveaxis(np.concatenate([colours, opaque]), 0, -1)), SMALL_QUALITY)
 
 
 def _with_alpha(colour: UInt8[Array, "y x 3"], picture: Picture) -> UInt8[Array, "y x 4"]:

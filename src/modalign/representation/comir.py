@@ -153,6 +153,10 @@ class ComirModel:
         """What the verdict knows about this model; ``None`` until calibrated."""
         return self.card.calibration
 
+    def channels(self) -> tuple[int, int]:
+        """How many channels the images of the fixed and of the moving modality have."""
+        return len(self.card.fixed.channels), len(self.card.moving.channels)
+
     def fingerprint(self) -> str:
         """Hash of what its representations depend on: the card without training and calibration, and the weights."""
         card = {k: v for k, v in self.card.to_dict().items() if k not in ("training", "calibration")}

@@ -4,8 +4,10 @@ Two images are alike where the words of their representations are. It knows noth
 """
 
 from modalign.retrieval.definition import Definition, ModelMark, Recipe
-from modalign.retrieval.describers import DESCRIBERS, Describer, Rings, Sift, UprightGradients
+from modalign.retrieval.describers import DESCRIBERS, Describer, DescriberOptions, Rings, Sift, UprightGradients
 from modalign.retrieval.folder import FolderStore
+from modalign.retrieval.index import Describing, Index
+from modalign.retrieval.pieces import Piece, best_piece
 from modalign.retrieval.places import make_store, open_store
 from modalign.retrieval.shards import Shards
 from modalign.retrieval.store import Condition, Entry, Fact, Hit, Store, fact
@@ -16,11 +18,15 @@ __all__ = [
     "Condition",
     "Definition",
     "Describer",
+    "DescriberOptions",
+    "Describing",
     "Entry",
     "Fact",
     "FolderStore",
     "Hit",
+    "Index",
     "ModelMark",
+    "Piece",
     "Recipe",
     "Rings",
     "Shards",
@@ -29,6 +35,7 @@ __all__ = [
     "UprightGradients",
     "Vocabulary",
     "VocabularyOptions",
+    "best_piece",
     "fact",
     "make_store",
     "open_store",

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import sparse
 
-from modalign.errors import OutputError, SearchError
+from modalign.errors import NoIndexError, OutputError, SearchError
 from modalign.io import make_folder, map_arrays, write_arrays, write_bytes, write_text
 from modalign.retrieval.definition import Definition
 from modalign.retrieval.store import Condition, Entry, Fact, Hit, check_search, latest, ranked
@@ -80,8 +80,7 @@ class FolderStore:
         """
         make_folder(folder)
         if not (folder / CARD).exists():
-            if odd := [path.name for path in folder.iterdir() if not path.name.startswith(".") and path.name != WORDS]:
-                raise OutputError(folder, f"holds something else ({odd[0]}); name a new folder for the index")
+            check_free(folder)
             text, content = definition.packed
             write_bytes(folder / WORDS, content)
             write_text(folder / CARD, text)
@@ -306,6 +305,19 @@ class FolderStore:
         return Hit(name, score, facts)
 
 
+def check_free(folder: Path) -> None:
+    """Refuse to make an index among other files.
+
+    Raises:
+        OutputError: The folder holds something, or is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(folder, "is a file; name a new folder for the index")
+    there = folder.iterdir() if folder.exists() else ()
+    if odd := [path.name for path in there if not path.name.startswith(".") and path.name != WORDS]:
+        raise OutputError(folder, f"holds something else ({odd[0]}); name a new folder for the index")
+
+
 def _test(condition: Condition) -> str:
     """SQL for a value and twice the place of its fact; to SQLite every text is more than any number."""
     kind = "= 'text'" if isinstance(condition.value, str) else "IN ('integer', 'real')"
@@ -316,7 +328,7 @@ def _test(condition: Condition) -> str:
 
 def _read_definition(folder: Path) -> Definition:
     if not (folder / CARD).is_file():
-        raise SearchError(f"{folder} holds no index: make one with 'modalign index build'")
+        raise NoIndexError(folder)
     try:
         text, content = (folder / CARD).read_text(encoding="utf-8"), (folder / WORDS).read_bytes()
     except (OSError, UnicodeDecodeError) as error:

@@ -1,5 +1,6 @@
 """Where indexes lie: a path is a folder, an address that begins with postgresql:// a server, and several are shards."""
 
+import re
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -14,13 +15,23 @@ SERVER = ("postgresql://", "postgres://")
 """How addresses of servers begin."""
 
 
+def is_server(place: str) -> bool:
+    """Whether a place is the address of a server."""
+    return place.startswith(SERVER)
+
+
+def without_password(place: str) -> str:
+    """A place as it may be shown."""
+    return re.sub(r"(?<=://)([^@/:]*):[^@/]*@", r"\1@", place) if is_server(place) else place
+
+
 def open_store(places: Sequence[str]) -> Store:
     """The store at a place, or over several.
 
     Raises:
         SearchError: There is none, it is damaged, or the shards do not belong together.
     """
-    stores = [_server(place, None) if place.startswith(SERVER) else FolderStore(Path(place)) for place in places]
+    stores = [_server(place, None) if is_server(place) else FolderStore(Path(place)) for place in places]
     return _one(stores)
 
 
@@ -33,7 +44,7 @@ def make_store(places: Sequence[str], definition: Definition) -> Store:
     """
     return _one(
         [
-            _server(place, definition) if place.startswith(SERVER) else FolderStore.made(Path(place), definition)
+            _server(place, definition) if is_server(place) else FolderStore.made(Path(place), definition)
             for place in places
         ]
     )
