@@ -16,12 +16,14 @@ from modalign.errors import InvalidInputError, ModalignError
 from modalign.geometry import Grid
 from modalign.image import Image
 from modalign.pipeline import registered
-from modalign.registration import FftSearch, Judge, Registrar, Registration
+from modalign.registration import DenseDescriptors, FftSearch, Judge, Registrar, Registration, refined_on_originals
 from modalign.representation.encoder import Model
 from modalign.retrieval import Condition, Hit, Index, Piece, best_piece
 from modalign.retrieval.index import SearchModel
 
 Array = np.ndarray
+METHODS: tuple[Registrar, ...] = (DenseDescriptors(), FftSearch())
+"""How candidates are registered: quickly, and where none of them can be trusted, thoroughly."""
 WIDE = 3.0
 """Candidates are registered whole where no side is more than so many times the longest of the query; else around the
 best piece."""
@@ -37,7 +39,7 @@ class SearchOptions:
     """Hits to tell."""
     candidates: int = 30
     """Hits of the index that are opened, cut into pieces of the query's size and ranked anew; 0 for none."""
-    verified: int = 15
+    verified: int = 20
     """How many of these are then registered with the query; 0 for none."""
     refine_on_originals: bool = True
     """Refine what was found by the mutual information of the originals, where these tell it."""
@@ -47,7 +49,7 @@ class SearchOptions:
             raise InvalidInputError("a search tells at least one hit, and looks at no less than none again")
         if self.verified > self.candidates:
             raise InvalidInputError(
-                f"{self.verified} hits cannot be verified of {self.candidates} candidates: look at more again, or verify fewer"
+                f"{self.verified} hits cannot be verified of {self.candidates} that are looked at again: verify fewer"
             )
 
 
@@ -107,6 +109,11 @@ class Found:
         """Probability that the query lies where it was found; 0 where nothing was verified."""
         return (self.registration.confidence or 0.0) if self.registration else 0.0
 
+    @property
+    def is_trusted(self) -> bool:
+        """Whether it was verified and not refused."""
+        return self.registration is not None and self.registration.status != "refused"
+
     def outline(self, query: Grid) -> Float[Array, "corners ndim"] | None:
         """World points of the hit at the corners of the query; ``None`` unless it was verified and not refused."""
         found = self.registration.fixed_to_moving if self.registration else None
@@ -123,7 +130,7 @@ def search(
     opened: Opened,
     options: SearchOptions = SearchOptions(),
     *,
-    method: Registrar = FftSearch(),  # noqa: B008
+    methods: Sequence[Registrar] = METHODS,
     where: Sequence[Condition] = (),
     advance: Callable[[float, str], None] = lambda _fraction, _text: None,
 ) -> list[Found]:
@@ -137,7 +144,8 @@ def search(
         query: What to look for.
         opened: Reads the image of a hit. Where it fails for a hit, its note says why.
         options: How far to go.
-        method: How candidates are registered with the query.
+        methods: How candidates are registered with the query; each further one only where none is trusted after
+            those before it, and of each candidate the more confident registration stays.
         where: What the facts of hits must fit.
         advance: Called with the finished fraction and a few words.
 
@@ -145,19 +153,22 @@ def search(
         SearchError: The query shows nothing, or the store cannot be read.
     """
     hits = index.ask(query.histogram, max(options.top, options.candidates), where)
-    look = _Look(index, query, opened, method, options)
+    look = _Look(index, query, opened, options.refine_on_originals)
     again, rest = hits[: options.candidates], hits[options.candidates :]
-    total = max(len(again) + min(len(again), options.verified), 1)
+    steps = 1 + len(methods)
     seen = []
     for number, hit in enumerate(again):
-        advance(number / total, f"compare pieces of {hit.name}")
+        advance(number / len(again) / steps, f"compare pieces of {hit.name}")
         seen.append(look.again(hit))
     seen.sort(key=lambda each: -each.piece.score if each.piece else 0.0)
-    for number, one in enumerate(seen[: options.verified]):
-        advance((len(again) + number) / total, f"register {one.hit.name}")
-        seen[number] = look.verified(one)
-    advance(1.0, "")
     verified, others = seen[: options.verified], seen[options.verified :]
+    for step, method in enumerate(methods, 1):
+        for number, one in enumerate(verified):
+            advance((step + number / len(verified)) / steps, f"{method.name} with {one.hit.name}")
+            verified[number] = look.registered(one, method)
+        if any(one.is_trusted for one in verified):
+            break
+    advance(1.0, "")
     verified.sort(key=lambda each: -each.confidence)
     return [*verified, *others, *map(Found, rest)][: options.top]
 
@@ -169,8 +180,7 @@ class _Look:
     index: Index
     query: Query
     opened: Opened
-    method: Registrar
-    options: SearchOptions
+    refine_on_originals: bool
     kept: dict[str, tuple[Image, Image, str]] = field(default_factory=dict)
 
     def again(self, hit: Hit) -> Found:
@@ -188,8 +198,8 @@ class _Look:
         larger = max(extent) > max(original.grid.extent)
         return Found(hit, piece, note="the query is larger than this image" if larger else "")
 
-    def verified(self, found: Found) -> Found:
-        """Register the query with a hit, whole or around its best piece."""
+    def registered(self, found: Found, method: Registrar) -> Found:
+        """Register the query with a hit, whole or around its best piece; the more confident result stays."""
         if found.piece is None:
             return found
         original, representation, side = self.kept.get(found.hit.name) or self._read(found.hit)
@@ -197,8 +207,11 @@ class _Look:
         pictures = [around(image, found.piece.center, reach) for image in (representation, original)]
         judge = self._judge(side)
         both = (self.query.representation, pictures[0]), (self.query.image, pictures[1])
-        registration = registered(*both, self.method, judge, refine_on_originals=self.options.refine_on_originals)
-        return replace(found, registration=registration)
+        registration = registered(*both, method, judge, refine_on_originals=False)
+        if self.refine_on_originals and registration.status != "refused":  # most candidates are wrong
+            registration = judge.judge(refined_on_originals(registration, *both[1]), *both[0], both[1])
+        better = replace(found, registration=registration)
+        return better if found.registration is None or better.confidence > found.confidence else found
 
     def _read(self, hit: Hit) -> tuple[Image, Image, str]:
         original = self.opened(hit)

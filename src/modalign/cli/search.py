@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,11 +27,11 @@ from modalign.io import (
     write_text,
     write_transform,
 )
-from modalign.registration import FftSearch, Method
+from modalign.registration import Method
 from modalign.report import Finding, findings_page
 from modalign.retrieval import Condition, Hit, Index, open_store
 from modalign.retrieval.places import without_password
-from modalign.search import Found, Query, SearchOptions, search
+from modalign.search import METHODS, Found, Query, SearchOptions, search
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +60,9 @@ class Search(Placed):
     """Hits of the index that are opened and ranked anew by their pieces; 0 for none, which is quickest."""
     verify: int = SearchOptions.verified
     """How many of these are registered with the query; 0 for none."""
-    engine: EngineName = "fft-search"
-    """How they are registered; every engine has options of its own, see --engine NAME --help."""
+    engine: EngineName | None = None
+    """How they are registered; by default by dense descriptors, and where nothing is found by FFT search. Every engine
+    has options of its own, see --engine NAME --help."""
     refine_on_originals: bool = SearchOptions.refine_on_originals
     """Refine the place by the mutual information of the originals, where these tell it."""
     report: Path | None = None
@@ -70,13 +71,15 @@ class Search(Placed):
     """Folder to write the transform to each verified hit into, as JSON for 'modalign apply'."""
     device: str = "cpu"
     """Where the networks compute."""
-    method: Method = field(default_factory=FftSearch)
+    method: tyro.conf.Suppress[Method | None] = None
     """The engine with its options."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run the verb; returns the exit status."""
-    command = parse(with_engine_options(Search, arguments, "fft-search"), "search", arguments)
+    named = any(word.partition("=")[0] == "--engine" for word in arguments)
+    command = parse(with_engine_options(Search, arguments) if named else Search, "search", arguments)
+    methods = METHODS if command.method is None else (command.method,)
     verified = min(command.verify, command.rerank)
     options = SearchOptions(command.top, command.rerank, verified, command.refine_on_originals)
     where = [Condition.parsed(text) for text in command.where]
@@ -93,13 +96,10 @@ def run(arguments: Sequence[str]) -> int:
                 check()
                 advance(fraction, text)
 
-            found = search(
-                index, query, _opener(recipe.ndim), options, method=command.method, where=where, advance=tell
-            )
+            found = search(index, query, _opener(recipe.ndim), options, methods=methods, where=where, advance=tell)
     files = _files(command, image, found, recipe.ndim)
     _tell(command, image, found, files)
-    is_trusted = any(one.registration and one.registration.status != "refused" for one in found)
-    return 0 if is_trusted or not verified else EXIT_NOT_TRUSTED
+    return 0 if any(one.is_trusted for one in found) or not verified else EXIT_NOT_TRUSTED
 
 
 def _opener(ndim: int) -> Callable[[Hit], Image]:
