@@ -111,8 +111,8 @@ class Found:
 
     @property
     def is_trusted(self) -> bool:
-        """Whether it was verified and not refused."""
-        return self.registration is not None and self.registration.status != "refused"
+        """Whether it was verified and accepted: among many candidates, one that is unsure may be so by chance."""
+        return self.registration is not None and self.registration.status == "accepted"
 
     def outline(self, query: Grid) -> Float[Array, "corners ndim"] | None:
         """World points of the hit at the corners of the query; ``None`` unless it was verified and not refused."""
@@ -144,7 +144,7 @@ def search(
         query: What to look for.
         opened: Reads the image of a hit. Where it fails for a hit, its note says why.
         options: How far to go.
-        methods: How candidates are registered with the query; each further one only where none is trusted after
+        methods: How candidates are registered with the query; each further one only where none is accepted after
             those before it, and of each candidate the more confident registration stays.
         where: What the facts of hits must fit.
         advance: Called with the finished fraction and a few words.

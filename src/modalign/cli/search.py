@@ -39,7 +39,7 @@ class Search(Placed):
     """Find the image of an index, of either modality, that shows what a query shows, and the place in it.
 
     The words of the index find candidates; these are opened, cut into pieces of the query's size and compared again,
-    and the best are registered with the query. Exit status 3 where no registration is trusted.
+    and the best are registered with the query. Exit status 3 where all registrations are refused.
     """
 
     query: tyro.conf.Positional[Path]
@@ -99,7 +99,8 @@ def run(arguments: Sequence[str]) -> int:
             found = search(index, query, _opener(recipe.ndim), options, methods=methods, where=where, advance=tell)
     files = _files(command, image, found, recipe.ndim)
     _tell(command, image, found, files)
-    return 0 if any(one.is_trusted for one in found) or not verified else EXIT_NOT_TRUSTED
+    placed = any(one.registration and one.registration.status != "refused" for one in found)
+    return 0 if placed or not verified else EXIT_NOT_TRUSTED
 
 
 def _opener(ndim: int) -> Callable[[Hit], Image]:

@@ -1,7 +1,8 @@
 """Where indexes lie: a path is a folder, an address that begins with postgresql:// a server, and several are shards."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 
@@ -31,8 +32,7 @@ def open_store(places: Sequence[str]) -> Store:
     Raises:
         SearchError: There is none, it is damaged, or the shards do not belong together.
     """
-    stores = [_server(place, None) if is_server(place) else FolderStore(Path(place)) for place in places]
-    return _one(stores)
+    return _together(places, lambda place: _server(place, None) if is_server(place) else FolderStore(Path(place)))
 
 
 def make_store(places: Sequence[str], definition: Definition) -> Store:
@@ -42,16 +42,22 @@ def make_store(places: Sequence[str], definition: Definition) -> Store:
         SearchError: There is one of another definition, or a server cannot be used.
         OutputError: A folder cannot be written to, or holds something else.
     """
-    return _one(
-        [
-            _server(place, definition) if is_server(place) else FolderStore.made(Path(place), definition)
-            for place in places
-        ]
+    return _together(
+        places,
+        lambda place: _server(place, definition) if is_server(place) else FolderStore.made(Path(place), definition),
     )
 
 
-def _one(stores: Sequence[Store]) -> Store:
-    return stores[0] if len(stores) == 1 else Shards(stores)
+def _together(places: Sequence[str], opened: Callable[[str], Store]) -> Store:
+    """One store, or all as shards; where one fails, those before it are closed again."""
+    with ExitStack() as stack:
+        stores = []
+        for place in places:
+            stores.append(opened(place))
+            stack.callback(stores[-1].close)
+        together = stores[0] if len(stores) == 1 else Shards(stores)
+        stack.pop_all()
+    return together
 
 
 def _server(place: str, definition: Definition | None) -> Store:

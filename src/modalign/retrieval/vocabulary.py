@@ -54,7 +54,9 @@ class Vocabulary:
     weights: Float[Array, " words"]
 
     @classmethod
-    def learnt(cls, images: Sequence[Descriptors], options: VocabularyOptions = VocabularyOptions()) -> "Vocabulary":
+    def learnt(
+        cls, images: Sequence[Float[Array, "_ _"]], options: VocabularyOptions = VocabularyOptions()
+    ) -> "Vocabulary":
         """k-means over the rows of all images.
 
         Args:
