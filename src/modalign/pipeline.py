@@ -60,23 +60,11 @@ def align(
         raise InvalidInputError(reason)
     encoders = encoders or (model.encoders() if model else (Identity(), Identity()))
     representations = encoders[0].encode(fixed), encoders[1].encode(moving)
+    registration = register(*representations, method)
+    if refine_on_originals:
+        registration = refined_on_originals(registration, fixed, moving)
     judge = Judge.of_model(model.calibration) if model else Judge()
-    registration = registered(representations, (fixed, moving), method, judge, refine_on_originals=refine_on_originals)
+    registration = judge.judge(registration, *representations, (fixed, moving))
     found = registration.fixed_to_moving
     warped = None if found is None else warp(moving, fixed.grid, found, interpolation=interpolation)
     return Alignment(registration, *representations, warped)
-
-
-def registered(
-    representations: tuple[Image, Image],
-    originals: tuple[Image, Image],
-    method: Registrar,
-    judge: Judge,
-    *,
-    refine_on_originals: bool = True,
-) -> Registration:
-    """Register representations, refine on the originals, and judge; arguments as for :func:`align`."""
-    registration = register(*representations, method)
-    if refine_on_originals:
-        registration = refined_on_originals(registration, *originals)
-    return judge.judge(registration, *representations, originals)

@@ -15,8 +15,15 @@ from scipy import sparse
 from modalign.errors import InvalidInputError, ModalignError
 from modalign.geometry import Grid
 from modalign.image import Image
-from modalign.pipeline import registered
-from modalign.registration import DenseDescriptors, FftSearch, Judge, Registrar, Registration, refined_on_originals
+from modalign.registration import (
+    DenseDescriptors,
+    FftSearch,
+    Judge,
+    Registrar,
+    Registration,
+    refined_on_originals,
+    register,
+)
 from modalign.representation.encoder import Model
 from modalign.retrieval import Condition, Hit, Index, Piece, best_piece
 from modalign.retrieval.index import SearchModel
@@ -165,7 +172,7 @@ def search(
     for step, method in enumerate(methods, 1):
         for number, one in enumerate(verified):
             advance((step + number / len(verified)) / steps, f"{method.name} with {one.hit.name}")
-            verified[number] = look.registered(one, method)
+            verified[number] = look.registered(one, method, judge_all=step == len(methods))
         if any(one.is_trusted for one in verified):
             break
     advance(1.0, "")
@@ -198,18 +205,23 @@ class _Look:
         larger = max(extent) > max(original.grid.extent)
         return Found(hit, piece, note="the query is larger than this image" if larger else "")
 
-    def registered(self, found: Found, method: Registrar) -> Found:
-        """Register the query with a hit, whole or around its best piece; the more confident result stays."""
+    def registered(self, found: Found, method: Registrar, *, judge_all: bool) -> Found:
+        """Register the query with a hit, whole or around its best piece; the more confident result stays.
+
+        What the method itself refuses, as it does with most wrong candidates, is judged only where ``judge_all``.
+        """
         if found.piece is None:
             return found
         original, representation, side = self.kept.get(found.hit.name) or self._read(found.hit)
         reach = WIDE * max(extent_in(self.query.grid, original.grid))
-        pictures = [around(image, found.piece.center, reach) for image in (representation, original)]
-        judge = self._judge(side)
-        both = (self.query.representation, pictures[0]), (self.query.image, pictures[1])
-        registration = registered(*both, method, judge, refine_on_originals=False)
-        if self.refine_on_originals and registration.status != "refused":  # most candidates are wrong
-            registration = judge.judge(refined_on_originals(registration, *both[1]), *both[0], both[1])
+        seen, shown = (around(image, found.piece.center, reach) for image in (representation, original))
+        both, originals = (self.query.representation, seen), (self.query.image, shown)
+        registration = register(*both, method)
+        if judge_all or registration.status != "refused":
+            judge = self._judge(side)
+            registration = judge.judge(registration, *both, originals)
+            if self.refine_on_originals and registration.status != "refused":
+                registration = judge.judge(refined_on_originals(registration, *originals), *both, originals)
         better = replace(found, registration=registration)
         return better if found.registration is None or better.confidence > found.confidence else found
 
