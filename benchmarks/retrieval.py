@@ -4,9 +4,9 @@
 
 Protocol after Breznik et al., Scientific Reports 14:18798, 2024: queries are patches of unseen images, rotated and
 shifted at random, the collection holds all images of the other modality, and a query is answered rightly where the
-image of the same place is among the first k. Pieces of the first 30 are compared anew. The vocabulary is learnt from the training images of both modalities. Patches
-with less than half of the contrast of their image (standard deviation), or with more than 5 % outside of it, are drawn
-again. Rows are kept in ``rows.csv``; a second call does what is missing.
+image of the same place is among the first k. The vocabulary is learnt from the training images of both modalities.
+Pieces of the first 30 hits are compared anew. Patches with less than half of the contrast of their image (standard
+deviation), or with more than 5 % outside of it, are drawn again. Rows are kept in ``rows.csv``.
 """
 
 import sys

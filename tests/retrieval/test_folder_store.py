@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from modalign.errors import InvalidInputError, OutputError, SearchError
-from modalign.retrieval import Condition, Entry, FolderStore, Shards, make_store, open_store
+from modalign.retrieval import Condition, Entry, FolderStore, make_store, open_store
 from modalign.testing.retrieval import StoreLaws, definition, entries, histograms
 
 
@@ -135,9 +135,17 @@ def test_a_place_without_an_index_and_one_of_something_else_are_named(tmp_path: 
         make_store([str(tmp_path)], definition())
 
 
-def test_what_are_no_shards_of_one_index_is_refused(folder: Path, tmp_path: Path) -> None:
-    FolderStore.made(tmp_path / "other", definition(seed=5)).close()
+def test_what_are_not_all_shards_of_one_index_is_refused(tmp_path: Path) -> None:
+    places = [str(tmp_path / f"shard-{k}") for k in range(3)]
+    others = [str(tmp_path / f"other-{k}") for k in range(3)]
+    make_store(places, definition()).close()
+    make_store(others, definition(seed=5)).close()
+    for some in (places[:1], places[:2], places[::-1], [places[0], places[0], places[2]]):
+        with pytest.raises(SearchError, match=r"hold shard \d of 3.*: name all shards of an index, in the order"):
+            open_store(some)
     with pytest.raises(SearchError, match="not shards of one index"):
-        open_store([str(folder), str(tmp_path / "other")])
+        open_store([*places[:2], others[2]])
+    with pytest.raises(SearchError, match="named twice"):
+        make_store([str(tmp_path / "a"), str(tmp_path / "a")], definition())
     with pytest.raises(SearchError, match="at least one place"):
-        Shards([])
+        open_store([])

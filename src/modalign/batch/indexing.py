@@ -205,6 +205,8 @@ def sealed(members: Sequence[Member], tally: Tally, advance: Advance) -> list[Se
     """The images with the hashes of their files; those that cannot be read are noted as failed."""
 
     def seal(member: Member) -> Sealed | str:
+        if not member.path.exists():
+            return f"{member.path}: there is no such file"
         try:
             return Sealed(member, sha256(member.path))
         except OSError as error:
@@ -256,8 +258,7 @@ class Work:
         failed: dict[str, str] = {}
         for _, outcome in _done(tasks, self.described, self.executor, advance):
             failed |= _failed(outcome)
-        folders = (self.described / task.name / ROWS for task in tasks)
-        rows = [array for path in folders if path.is_file() for array in read_arrays(path).values()]
+        rows = [image for task in tasks for image in _rows(self.described / task.name)]
         if not sum(map(len, rows)):
             why = "; ".join(f"{name}: {reason}" for name, reason in list(failed.items())[:3]) or "all of them are blank"
             raise SearchError(f"none of the images could be described: {why}")
@@ -319,6 +320,12 @@ def _done(tasks: Sequence[T], folder: Path, executor: Executor, advance: Advance
         for number, outcome in enumerate(chain(known, ending)):
             yield by_name[outcome.name], outcome
             advance((number + 1) / len(tasks), f"{number + 1} of {len(tasks)} portions")
+
+
+def _rows(folder: Path) -> list[np.ndarray]:
+    """The rows of each image of a portion, in its order, which the file does not keep; nothing where it failed."""
+    found = read_arrays(folder / ROWS) if (folder / ROWS).is_file() else {}
+    return [found[number] for number in sorted(found, key=int)]
 
 
 def _failed(outcome: Outcome) -> dict[str, str]:

@@ -117,10 +117,12 @@ class Definition:
     Attributes:
         recipe: How an image becomes rows.
         vocabulary: The words.
+        shard: Which part of the index a store keeps, and of how many.
     """
 
     recipe: Recipe
     vocabulary: Vocabulary
+    shard: tuple[int, int] = (1, 1)
 
     @property
     def words(self) -> int:
@@ -136,6 +138,7 @@ class Definition:
             "version": VERSION,
             "words": self.words,
             "checksum": zlib.crc32(content),
+            "shard": self.shard,
             "recipe": self.recipe.to_dict(),
         }
         return json.dumps(record, indent=2), content
@@ -163,12 +166,14 @@ class Definition:
                     f"the vocabulary of {where} is damaged or of another index: its checksum differs; build it anew"
                 )
             arrays = arrays_of_bytes(content)
-            return cls(Recipe.from_dict(record["recipe"]), Vocabulary(arrays["centers"], arrays["weights"]))
+            number, of = record["shard"]
+            words = Vocabulary(arrays["centers"], arrays["weights"])
+            return cls(Recipe.from_dict(record["recipe"]), words, (int(number), int(of)))
         except (ValueError, KeyError, TypeError, UnreadableFileError) as error:
             raise SearchError(f"the description of {where} is damaged ({error!r}); build the index anew") from error
 
     def same_as(self, other: "Definition") -> bool:
-        """Whether histograms of both are comparable; where a model lies does not matter."""
+        """Whether histograms of both are comparable; where a model lies does not matter, nor which part is kept."""
         own, others = (
             replace(recipe, model=recipe.model and replace(recipe.model, folder=""))
             for recipe in (self.recipe, other.recipe)

@@ -69,6 +69,7 @@ class FolderStore:
         self._table = self._opened()
         self._mapped: dict[int, sparse.csc_array] = {}
         self._seen: tuple[int, list[_Piece]] | None = None
+        self._gone: list[int] = []
 
     @classmethod
     def made(cls, folder: Path, definition: Definition) -> "FolderStore":
@@ -168,8 +169,8 @@ class FolderStore:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """A transaction, alone, after what killed ones have left is gone; afterwards what no longer counts is too."""
-        self._seen = None
+        """A transaction, alone, after what killed ones have left is gone; afterwards what it has taken in is too."""
+        self._seen, self._gone = None, []
         try:
             self._table.execute("BEGIN IMMEDIATE")
             self._sweep()
@@ -182,7 +183,8 @@ class FolderStore:
             self._roll_back()
             raise
         self._seen = None
-        self._sweep()
+        for number in self._gone:  # what another writer is about to name must stay, so nothing else is swept here
+            self._path(number).unlink(missing_ok=True)
 
     def _roll_back(self) -> None:
         if self._table.in_transaction:
@@ -205,7 +207,6 @@ class FolderStore:
         rows = [entry.histogram for entry in entries]
         facts = [json.dumps(dict(entry.facts), ensure_ascii=False) for entry in entries]
         names = [entry.name for entry in entries]
-        gone = []
         for number, images, checksum in reversed(self._rows()):
             if images > TAKEN_IN * len(names):
                 break
@@ -215,12 +216,10 @@ class FolderStore:
             rows.append(self._postings(number, images, checksum).tocsr()[[place for _, place, _ in kept]])
             names += [name for name, _, _ in kept]
             facts += [told for _, _, told in kept]
-            gone.append((number,))
-        self._write(sparse.vstack(rows, format="csc"), names, facts, gone)
+            self._gone.append(number)
+        self._write(sparse.vstack(rows, format="csc"), names, facts)
 
-    def _write(
-        self, postings: sparse.csc_array, names: Sequence[str], facts: Sequence[str], gone: Sequence[tuple[int]]
-    ) -> None:
+    def _write(self, postings: sparse.csc_array, names: Sequence[str], facts: Sequence[str]) -> None:
         (last,) = self._table.execute("SELECT coalesce(max(number), 0) FROM pieces").fetchone()
         number = last + 1
         arrays = {
@@ -230,7 +229,7 @@ class FolderStore:
         }
         write_arrays(self._path(number), arrays)
         checksum = zlib.crc32(self._path(number).read_bytes())
-        self._table.executemany("DELETE FROM pieces WHERE number = ?", gone)
+        self._table.executemany("DELETE FROM pieces WHERE number = ?", [(taken,) for taken in self._gone])
         self._table.execute("INSERT INTO pieces VALUES (?, ?, ?)", (number, len(names), checksum))
         rows = [(name, number, place, told) for place, (name, told) in enumerate(zip(names, facts, strict=True))]
         self._table.executemany("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?)", rows)

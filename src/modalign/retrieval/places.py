@@ -3,13 +3,14 @@
 import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
 from modalign.errors import SearchError
 from modalign.retrieval.definition import Definition
 from modalign.retrieval.folder import FolderStore
-from modalign.retrieval.shards import Shards
+from modalign.retrieval.shards import Shards, check_shards
 from modalign.retrieval.store import Store
 
 SERVER = ("postgresql://", "postgres://")
@@ -42,9 +43,12 @@ def make_store(places: Sequence[str], definition: Definition) -> Store:
         SearchError: There is one of another definition, or a server cannot be used.
         OutputError: A folder cannot be written to, or holds something else.
     """
+    if len({place if is_server(place) else str(Path(place).resolve()) for place in places}) < len(places):
+        raise SearchError("a place is named twice: every shard of an index needs one of its own")
+    parts = {place: replace(definition, shard=(k, len(places))) for k, place in enumerate(places, 1)}
     return _together(
         places,
-        lambda place: _server(place, definition) if is_server(place) else FolderStore.made(Path(place), definition),
+        lambda place: _server(place, parts[place]) if is_server(place) else FolderStore.made(Path(place), parts[place]),
     )
 
 
@@ -55,6 +59,7 @@ def _together(places: Sequence[str], opened: Callable[[str], Store]) -> Store:
         for place in places:
             stores.append(opened(place))
             stack.callback(stores[-1].close)
+        check_shards(stores)
         together = stores[0] if len(stores) == 1 else Shards(stores)
         stack.pop_all()
     return together

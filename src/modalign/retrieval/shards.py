@@ -18,10 +18,9 @@ class Shards:
         """Stores that belong together.
 
         Raises:
-            SearchError: There is none, or their definitions differ.
+            SearchError: Their definitions differ, or they are not all shards of an index, in order.
         """
-        if not stores:
-            raise SearchError("an index needs at least one place")
+        check_shards(stores)
         if not all(store.definition.same_as(stores[0].definition) for store in stores):
             raise SearchError("these places are not shards of one index: their models, describers or words differ")
         self._stores = stores
@@ -69,3 +68,16 @@ class Shards:
         for number, store in enumerate(self._stores):
             if own := [name for name in names if owner[name] == number]:
                 yield store, own
+
+
+def check_shards(stores: Sequence[Store]) -> None:
+    """Refuse stores that are not all the shards of an index: images would be missed, or kept twice.
+
+    Raises:
+        SearchError: There is none, one is missing or named twice, or they are in another order.
+    """
+    if not stores:
+        raise SearchError("an index needs at least one place")
+    if [store.definition.shard for store in stores] != [(k, len(stores)) for k in range(1, len(stores) + 1)]:
+        told = ", ".join("{} of {}".format(*store.definition.shard) for store in stores)
+        raise SearchError(f"these places hold shard {told}: name all shards of an index, in the order of its making")
