@@ -258,8 +258,8 @@ def summary(rows: Sequence[dict[str, Any]]) -> str:
             cells = []
             for k in FIRST:
                 hits = (ranks <= k).astype(float)
-                low, high = bootstrap_interval(hits, names, lambda v: float(np.mean(v)))
-                cells.append(f"{hits.mean():.1%} ({low:.0%}–{high:.0%})")
+                interval = bootstrap_interval(hits, names, lambda v: float(np.mean(v)))
+                cells.append(f"{hits.mean():.1%} ({interval.low:.0%}–{interval.high:.0%})")
             status = [row["status"] for row in some]
             trusted = [row for row in some if row["status"] in ("accepted", "unsure")]
             near = [row for row in trusted if row["error"] != "" and float(row["error"]) <= 0.02]

@@ -22,12 +22,12 @@ def six_words() -> Vocabulary:
 
 
 def test_k_means_finds_the_clusters_that_there_are() -> None:
-    images = [rows_of(list(range(6)) * 10, seed=seed) for seed in range(5)]
-    found = Vocabulary.learnt(images, VocabularyOptions(words=6))
-    assert len(found) == 6
+    images = [rows_of(list(range(6)) * 20, seed=seed) for seed in range(5)]
+    found = Vocabulary.learnt(images, VocabularyOptions(words=30))
+    assert len(found) == 30
     distance = np.linalg.norm(found.centers[:, None] - SIX, axis=-1)
-    assert sorted(distance.argmin(1)) == list(range(6))
-    assert distance.min(1).max() < 0.05
+    assert set(distance.argmin(1)) == set(range(6)), "every cluster has words"
+    assert distance.min(1).max() < 0.08
 
 
 def test_the_same_rows_and_seed_give_the_same_words() -> None:
@@ -82,13 +82,13 @@ def test_rows_of_another_describer_are_refused() -> None:
         six_words().words(np.zeros((3, 4), dtype=np.float32))
 
 
-def test_without_faiss_one_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "faiss", None)
-    with pytest.raises(InvalidInputError, match="faiss-cpu"):
-        Vocabulary.learnt([rows_of([0, 1] * 60)])
-
-
 @pytest.mark.parametrize("options", [{"words": 1}, {"iterations": 0}, {"seed": -1}])
 def test_options_out_of_range_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(InvalidInputError):
         VocabularyOptions(**options)
+
+
+def test_rows_that_are_all_alike_make_a_vocabulary_all_the_same() -> None:
+    rows = np.tile(np.eye(3, dtype=np.float32), (50, 1))
+    found = Vocabulary.learnt([rows], VocabularyOptions(words=6))
+    assert len({tuple(word) for word in found.centers[found.words(rows)].tolist()}) == 3

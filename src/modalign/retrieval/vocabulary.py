@@ -1,9 +1,8 @@
 """A vocabulary of visual words: which rows of numbers count as the same, and how much each of them says."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Integer
@@ -117,15 +116,15 @@ LEAST_WEIGHT = 1e-3
 
 
 def _k_means(rows: Descriptors, words: int, options: VocabularyOptions) -> Float[Array, "words numbers"]:
-    try:
-        faiss: Any = import_module("faiss")
-    except ImportError as error:
-        raise InvalidInputError(
-            "learning a vocabulary needs the package faiss-cpu: pip install 'modalign[search]'"
-        ) from error
-    means = faiss.Kmeans(
-        rows.shape[1], words, niter=options.iterations, seed=options.seed + 1,
-        max_points_per_centroid=MOST_ROWS_A_WORD, min_points_per_centroid=1,
-    )  # fmt: skip
-    means.train(np.ascontiguousarray(rows))
-    return np.asarray(means.centroids)
+    """Centres of clusters; on one thread, for sums over several come out in another order each time."""
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
+
+    most = MOST_ROWS_A_WORD * words
+    if len(rows) > most:
+        rows = rows[np.random.default_rng(options.seed).choice(len(rows), most, replace=False)]
+    means = KMeans(words, init="random", n_init=1, max_iter=options.iterations, tol=0, random_state=options.seed)
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer rows may differ than there are words
+        return np.asarray(means.fit(rows).cluster_centers_)
