@@ -54,12 +54,12 @@ def best_piece(
     starts = np.concatenate([[0], np.cumsum([len(some) for some in members])]).astype(np.int32)
     every = np.concatenate(members)
     words = vocabulary.words(places.descriptors)[every]
-    counts = sparse.csr_array(
-        (vocabulary.weights[words], words.astype(np.int32), starts), shape=(len(centers), len(vocabulary))
-    )
-    counts.sum_duplicates()
-    lengths = np.sqrt(np.asarray(counts.multiply(counts).sum(axis=1)).ravel())
-    scores = (counts @ query.T).toarray().ravel() / np.maximum(lengths, 1e-12)
+    shape = len(centers), len(vocabulary)
+    histograms = sparse.csr_array((np.ones(len(words), np.float32), words.astype(np.int32), starts), shape=shape)
+    histograms.sum_duplicates()
+    histograms.data = np.log1p(histograms.data) * vocabulary.weights[histograms.indices]
+    lengths = np.sqrt(np.asarray(histograms.multiply(histograms).sum(axis=1)).ravel())
+    scores = (histograms @ query.T).toarray().ravel() / np.maximum(lengths, 1e-12)
     best = int(scores.argmax())
     return Piece(tuple(centers[best].tolist()), float(scores[best]))
 

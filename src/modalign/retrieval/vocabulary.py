@@ -99,10 +99,12 @@ class Vocabulary:
     def histogram(self, rows: Descriptors) -> sparse.csr_array:
         """How often each word appears, times its weight, of unit length: ``(1, words)`` float32; all 0 for no rows.
 
-        Source: tf-idf for images, Sivic and Zisserman, ICCV 2003.
+        A word that appears again says less than the first time: the logarithm of one more than its count is taken.
+        Source: tf-idf for images, Sivic and Zisserman, ICCV 2003; logarithm, Manning, Raghavan and Schütze,
+        Introduction to Information Retrieval, 2008, section 6.4.1.
         """
         words, counts = np.unique(self.words(rows), return_counts=True)
-        values = counts * self.weights[words]
+        values = np.log1p(counts) * self.weights[words]
         values = (values / max(float(np.linalg.norm(values)), 1e-12)).astype(np.float32)
         return sparse.csr_array((values, words.astype(np.int32), [0, len(words)]), shape=(1, len(self)))
 
