@@ -81,7 +81,7 @@ def test_so_does_a_volume(tmp_path: Path) -> None:
 def test_a_turned_piece_finds_its_image(tmp_path: Path, describer: DescriberOptions) -> None:
     images = scenes(2)
     index = filled(tmp_path / "index", Recipe(describer), images)
-    grid, turn = Grid((130, 130), (0.5, 0.5)), rotation_matrix(2, 130)
+    grid, turn = Grid((150, 150), (0.5, 0.5)), rotation_matrix(2, 130)
     piece = images[4].resampled(grid, Rigid.about(grid.center, turn, images[4].grid.center - grid.center))
     assert index.query(piece, 1)[0].name == "scene 4"
     index.store.close()
