@@ -66,8 +66,8 @@ BLOCK, FAMILIES = 1000, 50
 """Images that are made and added at a time, and their families."""
 FIRST = 10
 """Hits of a query."""
-CLIENTS, ASKED = 8, 30
-"""Processes that ask at once, and queries of each."""
+ASKED = 30
+"""Queries of each of the processes that ask at once."""
 SLOW = 0.5
 """Seconds; where queries take longer, fewer are asked."""
 FILTERS: Mapping[str, tuple[str, ...]] = {"all": (), "50 %": ("stain=HE",), "0.1 %": ("case=7",)}
@@ -97,7 +97,9 @@ class Synthetic(Study):
     images: tuple[int, ...] = (1000, 10_000, 100_000)
     """How many, a multiple of 1000."""
     shards: int = 1
-    """Shards of a folder."""
+    """Shards of a folder; the memory that adding takes grows with the size of a shard."""
+    clients: int = 8
+    """Processes that ask at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -345,15 +347,15 @@ def synthetic(study: Synthetic) -> None:
             row: Row = {"store": store, "shards": shards, "images": images}
             with new_place(store, shards) as place:
                 for part in (adding, reading, crowd, truth, approximate):
-                    told = part(place, images, study.seed)
+                    told = part(place, images, study)
                     row |= told
                     print(store, images, told, file=sys.stderr, flush=True)
             old = read_table(table) if table.is_file() else []
             rows = [r for r in old if any(str(r[key]) != str(row[key]) for key in ("store", "shards", "images"))]
             write_table(table, [*rows, row])
-    rows = read_table(table)
+    rows = sorted(read_table(table), key=lambda row: (row["store"], int(row["images"])))
     for columns in (ADDING, ASKING, APPROXIMATE):
-        print(markdown(rows, columns) + "\n")
+        print(markdown([row for row in rows if columns is not APPROXIMATE or row.get("dense_s")], columns) + "\n")
 
 
 ADDING = {
@@ -381,8 +383,9 @@ ASKING = {
     "all": "p50 / p95, ms",
     "50 %": "filter of 50 %",
     "0.1 %": "filter of 0.1 %",
-    "clients_per_s": "8 clients, queries/s",
-    "clients_ms": "8 clients, p50 / p95, ms",
+    "clients": "clients at once",
+    "clients_per_s": "their queries/s",
+    "clients_ms": "their p50 / p95, ms",
     "same_as_brute_force": "as brute force",
 }
 APPROXIMATE = {
@@ -396,10 +399,10 @@ APPROXIMATE = {
 }
 
 
-def adding(place: Place, images: int, seed: int) -> Row:
+def adding(place: Place, images: int, study: Synthetic) -> Row:
     """Fill a store."""
     before = place.server_seconds()
-    told = alone(filled, place, images, seed)
+    told = alone(filled, place, images, study.seed)
     server = {"add_server_cpu_s": round(place.server_seconds() - before, 2)} if place.server else {}
     return {**told, **server, "disk_mb": round(place.megabytes(), 1)}
 
@@ -423,9 +426,9 @@ def filled(place: Place, images: int, seed: int) -> Row:
     }
 
 
-def reading(place: Place, images: int, seed: int) -> Row:
+def reading(place: Place, images: int, study: Synthetic) -> Row:
     """One client."""
-    return alone(asked, place, images, seed)
+    return alone(asked, place, images, study.seed)
 
 
 def asked(place: Place, images: int, seed: int) -> Row:
@@ -468,16 +471,16 @@ def quantiles(walls: Sequence[float]) -> str:
     return " / ".join(f"{1000 * np.quantile(walls, q):.1f}" for q in (0.5, 0.95))
 
 
-def crowd(place: Place, images: int, seed: int) -> Row:
+def crowd(place: Place, images: int, study: Synthetic) -> Row:
     """Many clients at once; they open the store one after the other, and then begin together."""
     context = get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(CLIENTS, context) as pool:
-        turn, start = manager.Lock(), manager.Barrier(CLIENTS)
-        work = [pool.submit(client, place, images, seed, number, turn, start) for number in range(CLIENTS)]
+    with context.Manager() as manager, ProcessPoolExecutor(study.clients, context) as pool:
+        turn, start = manager.Lock(), manager.Barrier(study.clients)
+        work = [pool.submit(client, place, images, study.seed, number, turn, start) for number in range(study.clients)]
         times = [one.result() for one in work]
     wall = max(end for _, end, _ in times) - min(begun for begun, _, _ in times)
     walls = [wall for _, _, each in times for wall in each]
-    return {"clients_per_s": f"{len(walls) / wall:.1f}", "clients_ms": quantiles(walls)}
+    return {"clients": study.clients, "clients_per_s": f"{len(walls) / wall:.1f}", "clients_ms": quantiles(walls)}
 
 
 def client(
@@ -494,12 +497,12 @@ def client(
     return begun, time.monotonic(), walls
 
 
-def truth(place: Place, images: int, seed: int) -> Row:
+def truth(place: Place, images: int, study: Synthetic) -> Row:
     """How many of 20 queries have the answer of brute force; for 10,000 images."""
     if images != 10_000:
         return {}
-    every = sparse.vstack([histograms(seed, block) for block in range(images // BLOCK)], format="csr")
-    some, right = queries(seed, images, 20, first=500), 0
+    every = sparse.vstack([histograms(study.seed, block) for block in range(images // BLOCK)], format="csr")
+    some, right = queries(study.seed, images, 20, first=500), 0
     with closing(open_store(place.places)) as store:
         for query in some:
             scores = (every @ query.T).toarray()[:, 0]
@@ -510,11 +513,11 @@ def truth(place: Place, images: int, seed: int) -> Row:
     return {"same_as_brute_force": f"{right} of {len(some)}"}
 
 
-def approximate(place: Place, images: int, seed: int) -> Row:
+def approximate(place: Place, images: int, study: Synthetic) -> Row:
     """The quick search of a server: its index, its speed, and what it misses."""
     if not place.server:
         return {}
-    some, told = queries(seed, images, 50, first=2000), {}
+    some, told = queries(study.seed, images, 50, first=2000), {}
     with closing(open_store(place.places)) as store:
         before = place.server_seconds()
         told["dense_s"] = round(timed(store.build_dense_index)[0], 1)
@@ -596,9 +599,11 @@ class Trial:
         shutil.rmtree(self.index)
         before, stage, count = set[str](), "build", 0
         while count < self.study.kills or stage != "build" or before:
-            moment = self.rng.uniform(0.3, 1) * whole[stage] if count < self.study.kills else None
-            ended, spent = self.run(stage, moment, is_writing=bool(self.rng.random() < 0.5))
+            moment = self.rng.uniform(0.2, 0.95) * whole[stage] if count < self.study.kills else None
+            ended, spent = self.run(stage, moment, is_writing=bool(self.rng.random() < 0.6))
             count += not ended
+            if ended:
+                whole[stage] = min(whole[stage], spent)
             told = self.looked(before)
             before = told.pop("names")
             missing = len(self.wanted(stage) - before) if ended else 0
@@ -616,14 +621,14 @@ class Trial:
         return self.names["build"] | (self.names["add"] if stage == "add" else set())
 
     def run(self, stage: str, moment: float | None, is_writing: bool = False) -> tuple[bool, float]:
-        """Run a command; kill it with all its workers after so many seconds, or soon after it begins to write."""
+        """Run a command; kill it with all its workers after so many seconds, or soon after it has begun to write."""
         started, before = time.monotonic(), self.state()
         with tempfile.TemporaryFile() as log:
             process = subprocess.Popen(self.command(stage), stdout=log, stderr=log, start_new_session=True)
-            deadline = np.inf if moment is None else started + moment
+            deadline = np.inf if moment is None or is_writing else started + moment
             while process.poll() is None and time.monotonic() < deadline:
                 if is_writing and moment is not None and self.state() != before:
-                    is_writing, deadline = False, time.monotonic() + self.rng.uniform(0, 0.5)
+                    is_writing, deadline = False, time.monotonic() + self.rng.uniform(0, 0.4)
                 time.sleep(0.002)
             ended = process.poll() is not None
             if not ended:
@@ -634,12 +639,9 @@ class Trial:
                 raise SystemExit(f"{stage} failed with {status}: {log.read().decode()}")
         return ended, time.monotonic() - started
 
-    def state(self) -> set[tuple[str, int]]:
-        """What tells that the index is being written."""
-        try:
-            return {(path.name, path.stat().st_size) for path in self.index.iterdir() if path.is_file()}
-        except OSError:
-            return set()
+    def state(self) -> set[str]:
+        """The pieces of the index: others as soon as it is being written."""
+        return {path.name for path in self.index.glob("*.safetensors")}
 
     def looked(self, before: set[str]) -> Row:
         """What is in the index: what was lost or doubled, and what does not find itself first."""
