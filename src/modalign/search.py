@@ -53,7 +53,7 @@ class SearchOptions:
 
     def __post_init__(self) -> None:
         if self.top < 1 or self.candidates < 0 or self.verified < 0:
-            raise InvalidInputError("a search tells at least one hit, and looks at no less than none again")
+            raise InvalidInputError("--top is at least 1, --rerank and --verify at least 0")
         if self.verified > self.candidates:
             raise InvalidInputError(
                 f"{self.verified} hits cannot be verified of {self.candidates} that are looked at again: verify fewer"

@@ -106,10 +106,19 @@ def test_what_is_there_is_left_and_what_has_changed_is_replaced(pictures: Path, 
     work.take_in(store, images_of(pictures), tally, silent)
     assert (tally.added, tally.unchanged, here.done) == (0, COUNT, 0)
     other = tmp_path / "other"
+    other.mkdir()
+    for path in pictures.iterdir():
+        (other / path.name).write_bytes(path.read_bytes())
+    moved = Tally()
+    work.take_in(store, images_of(other), moved, silent)
+    assert (moved.added, moved.replaced, moved.unchanged) == (0, 0, COUNT), "the same content elsewhere"
     write_image(other / "03.tif", Image(textured_scene(2, 5).data[:, :96, :96], Grid((96, 96))))
     write_image(other / "new.tif", Image(textured_scene(2, 6).data[:, :96, :96], Grid((96, 96))))
+    with pytest.raises(SearchError, match=r"other images of the names 03.tif: tell these apart by --prefix"):
+        work.take_in(store, images_of(other), tally, silent)
+    store.remove(["03.tif"])
     work.take_in(store, images_of(other), tally, silent)
-    assert (tally.added, len(store)) == (2, COUNT + 1)
+    assert (tally.added, tally.replaced, len(store)) == (2, 0, COUNT + 1)
     assert Index.of(store).query(read_image(other / "03.tif"), 1)[0].name == "03.tif"
     store.close()
 
@@ -152,7 +161,7 @@ def test_what_fails_is_named_and_stops_nobody(pictures: Path, tmp_path: Path) ->
 def test_without_anything_to_see_there_are_no_words(tmp_path: Path) -> None:
     write_image(tmp_path / "in" / "a.tif", Image(np.full((1, 64, 64), 3, np.uint8), Grid((64, 64))))
     work = Work(Site(Recipe(Sift()), None), Here(), tmp_path / "work")
-    with pytest.raises(SearchError, match="none of the images could be described: all of them are blank"):
+    with pytest.raises(SearchError, match="none of the images could be described: all of them are blank, or too small"):
         work.learn(images_of(tmp_path / "in"), VocabularyOptions(50), silent)
     (tmp_path / "in" / "a.tif").write_bytes(b"no picture")
     with pytest.raises(SearchError, match=r"none of the images could be described: a.tif: .*a.tif"):
@@ -170,7 +179,7 @@ def test_a_hit_whose_file_is_gone_or_changed_is_not_opened(pictures: Path, tmp_p
 
 
 def test_pixel_sizes_and_sides_that_were_given_are_kept(pictures: Path) -> None:
-    member = Member("a", pictures / "00.tif", "moving", (0.5, 0.25), "millimeter", {"case": "7", "stain": "HE"})
+    member = Member("a", pictures / "00.tif", "moving", (0.5, 0.25), "millimeter", {"case": 7.0, "stain": "HE"})
     (image,) = sealed([member], Tally(), silent)
     facts = image.facts("moving")
     assert {key: facts[key] for key in ("side", "case", "stain")} == {"side": "moving", "case": 7.0, "stain": "HE"}

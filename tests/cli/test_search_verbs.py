@@ -95,6 +95,13 @@ def test_images_are_added_and_removed(run: Run, collection: Path, tmp_path: Path
     assert "0 images added, 6 were there; the index has 6" in again.out
     write_image(tmp_path / "more" / "new.tif", Image(textured_scene(2, 9).data[:, :150, :150], Grid((150, 150))))
     (tmp_path / "more" / "odd.png").write_bytes(b"no picture")
+    write_image(tmp_path / "same" / "3.tif", Image(textured_scene(2, 8).data[:, :150, :150], Grid((150, 150))))
+    refused = run("index", "add", tmp_path / "same", "--index", place)
+    assert refused.status == 2
+    assert "other images of the names 3.tif" in refused.err
+    prefixed = run("index", "add", tmp_path / "same", "--index", place, "--prefix", "same/")
+    assert "1 images added" in prefixed.out
+    assert run("index", "remove", "same/3.tif", "--index", place).status == 0
     more = run("index", "add", tmp_path / "more", "--index", place, "--json")
     told = json.loads(more.out)
     assert (told["added"], told["images"], list(told["failed"])) == (1, 7, ["odd.png"])
@@ -118,6 +125,17 @@ def test_images_are_added_and_removed(run: Run, collection: Path, tmp_path: Path
         (["index", "build", "{collection}/images", "--index", "{tmp}/i", "--model", "{tmp}"], "not a model folder"),
         (["index", "build", "{collection}/images", "--index", "{tmp}/i", "--dimensions", "3"], "none of the images"),
         (["index", "add", "{collection}/images", "--index", "{tmp}/i"], "holds no index"),
+        (["index", "build", "{collection}/images", "--index", "{tmp}/i", "{tmp}/i"], "named twice"),
+        (["index", "info", "--index", ""], "empty name"),
+        (["search", "{query}", "--index", "{built}", "--report", "{query}"], "ends in .html"),
+        (["search", "{query}", "--index", "{built}", "--report", "{built}/a.html"], "give another name"),
+        (["search", "{query}", "--index", "{built}", "--transforms", "{built}"], "give another name"),
+        (["search", "{query}", "--index", "{built}", "--transforms", "{query}"], "is a file|give another name"),
+        (
+            ["search", "{query}", "--index", "{built}", "--where", "Stain=HE"],
+            "has a fact 'Stain'; there are stain",
+        ),
+        (["search", "{query}", "--index", "{built}", "--where", "stain==HE"], "no condition"),
         (["index", "add", "{collection}/images", "--index", "{built}", "--model", "{tmp}"], "not a model folder"),
         (["index", "info", "--index", "{tmp}/i"], "holds no index: make one with 'modalign index build'"),
         (["index", "remove", "a", "--index", "{tmp}/i"], "holds no index"),
@@ -125,8 +143,8 @@ def test_images_are_added_and_removed(run: Run, collection: Path, tmp_path: Path
         (["search", "{tmp}/gone.tif", "--index", "{built}"], "gone.tif"),
         (["search", "{blank}", "--index", "{built}"], "shows nothing that could be described"),
         (["search", "{volume}", "--index", "{built}"], "2"),
-        (["search", "{query}", "--index", "{built}", "--top", "0"], "at least one hit"),
-        (["search", "{query}", "--index", "{built}", "{built}"], "hold shard 1 of 1, 1 of 1: name all shards"),
+        (["search", "{query}", "--index", "{built}", "--top", "0"], "--top is at least 1"),
+        (["search", "{query}", "--index", "{built}", "{built}"], "named twice"),
         (["search", "{query}", "--index", "postgresql://localhost:1/none"], "cannot be reached"),
     ],
 )
@@ -148,6 +166,7 @@ def test_every_mistake_is_one_line(
     }
     told = run(*(word.format(**names) for word in words))
     assert told.status == 2, told.err
+    assert not (tmp_path / "i").exists(), "nothing is left of what could not be"
     lines = [line for line in told.err.split("\n") if line.startswith("modalign:")]
     assert len(lines) == 1
     assert re.search(says, lines[0]), lines[0]

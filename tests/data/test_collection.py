@@ -31,7 +31,13 @@ def test_a_table_names_images_and_tells_facts(tmp_path: Path) -> None:
     )
     first, second = find_members(tmp_path / "t.csv")
     assert first == Member("two", tmp_path / "x" / "2.png", "moving", (0.5, 0.25), "millimeter", {"stain": "HE"})
-    assert second == Member("x/1.png", tmp_path / "x" / "1.png", facts={"case": "7"})
+    assert second == Member("x/1.png", tmp_path / "x" / "1.png", facts={"case": 7.0})
+
+
+def test_a_column_is_of_numbers_only_where_all_of_it_is(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("image,date,case,age\na.png,2020-01-31,07,31\nb.png,2022,8,1.5e1\nc.png,,,\n")
+    facts = [dict(member.facts) for member in find_members(tmp_path / "t.csv")]
+    assert facts == [{"date": "2020-01-31", "case": "07", "age": 31.0}, {"date": "2022", "case": "8", "age": 15.0}, {}]
 
 
 @pytest.mark.parametrize(
@@ -42,6 +48,7 @@ def test_a_table_names_images_and_tells_facts(tmp_path: Path) -> None:
         ("image,name\na.png,x\nb.png,x\n,y\n", "line 3: there is an image 'x' already; line 4: no image is named"),
         ("image,pixel_size\na.png,wide\n", "line 2: 'wide' is no pixel size"),
         ("image,pixel_size\na.png,-1\n", "line 2: a pixel size must be more than 0"),
+        ("image,unit\na.png,furlong\n", "line 2: 'furlong' is no unit; there are pixel"),
         ("image,side\na.png,left\n", "line 2: a side is fixed or moving, not 'left'"),
     ],
 )
@@ -63,5 +70,5 @@ def test_names_of_facts_can_be_refused(tmp_path: Path) -> None:
         raise InvalidInputError(f"not {sorted(names)}")
 
     (tmp_path / "t.csv").write_text("image,name,stain,case\na.png,,,\n")
-    with pytest.raises(InvalidInputError, match=r"not \['case', 'stain'\]"):
+    with pytest.raises(PairingError, match=r"t.csv: not \['case', 'stain'\]"):
         find_members(tmp_path / "t.csv", check)

@@ -50,7 +50,7 @@ def test_pieces_are_taken_in_by_later_ones(folder: Path) -> None:
     table.close()
 
 
-@pytest.mark.parametrize("text", ["", "stain", "=HE", "a b=3", "stain=", "'; DROP TABLE images; --=1"])
+@pytest.mark.parametrize("text", ["", "stain", "=HE", "stain==HE", "a b=3", "stain=", "'; DROP TABLE images; --=1"])
 def test_what_is_no_condition_is_refused(text: str) -> None:
     with pytest.raises(InvalidInputError, match="no condition"):
         Condition.parsed(text)
@@ -102,6 +102,13 @@ def test_the_vocabulary_of_another_index_is_refused(folder: Path, tmp_path: Path
         FolderStore(folder)
 
 
+def test_without_its_table_it_is_no_empty_index(folder: Path) -> None:
+    (folder / "index.sqlite").unlink()
+    with pytest.raises(SearchError, match=r"index.sqlite is missing"):
+        FolderStore(folder)
+    assert not (folder / "index.sqlite").exists()
+
+
 def test_damage_is_named(folder: Path) -> None:
     (piece,) = folder.glob("0*.safetensors")
     whole = piece.read_bytes()
@@ -140,7 +147,7 @@ def test_what_are_not_all_shards_of_one_index_is_refused(tmp_path: Path) -> None
     others = [str(tmp_path / f"other-{k}") for k in range(3)]
     make_store(places, definition()).close()
     make_store(others, definition(seed=5)).close()
-    for some in (places[:1], places[:2], places[::-1], [places[0], places[0], places[2]]):
+    for some in (places[:1], places[:2], places[::-1], [places[0], places[2]]):
         with pytest.raises(SearchError, match=r"hold shard \d of 3.*: name all shards of an index, in the order"):
             open_store(some)
     with pytest.raises(SearchError, match="not shards of one index"):
@@ -149,3 +156,14 @@ def test_what_are_not_all_shards_of_one_index_is_refused(tmp_path: Path) -> None
         make_store([str(tmp_path / "a"), str(tmp_path / "a")], definition())
     with pytest.raises(SearchError, match="at least one place"):
         open_store([])
+
+
+def test_a_writer_keeps_no_piece_that_is_gone_and_maps_without_copies(tmp_path: Path) -> None:
+    store = FolderStore.made(tmp_path / "index", definition())
+    for seed in range(12):
+        store.add(entries(5, seed))
+    store.search(histograms(1)[0], 1)
+    (again,) = list(store._mapped.values())[:1]
+    assert len(store._mapped) == len(list((tmp_path / "index").glob("0*.safetensors")))
+    assert not again.indices.flags.owndata
+    store.close()

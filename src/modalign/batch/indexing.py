@@ -25,9 +25,10 @@ from modalign.errors import ModalignError, SearchError
 from modalign.image import Image
 from modalign.io import make_folder, read_arrays, read_json, read_with_pixel_size, write_arrays, write_bytes
 from modalign.io.files import one_line
-from modalign.retrieval import Describing, Entry, Fact, Hit, Recipe, Store, Vocabulary, VocabularyOptions, fact
+from modalign.retrieval import Describing, Entry, Fact, Hit, Recipe, Store, Vocabulary, VocabularyOptions
 
 Advance = Callable[[float, str], None]
+TOO_LITTLE = "all of them are blank, or too small for this describer"
 PORTION = 16
 """Images that one task describes."""
 SAMPLE = 2000
@@ -75,8 +76,7 @@ class Sealed:
         """All that is kept of it."""
         size = " ".join(f"{length:.17g}" for length in self.member.pixel_size)
         own = (str(self.member.path.resolve()), self.digest, side, size, self.member.unit if size else "")
-        told = {key: fact(value) for key, value in self.member.facts.items()}
-        return {**told, **{key: value for key, value in zip(KEPT, own, strict=True) if value}}
+        return {**self.member.facts, **{key: value for key, value in zip(KEPT, own, strict=True) if value}}
 
 
 def open_hit(hit: Hit, ndim: int) -> Image:
@@ -194,6 +194,7 @@ class Tally:
     """What became of the images of a collection."""
 
     added: int = 0
+    replaced: int = 0
     unchanged: int = 0
     blank: list[str] = field(default_factory=list)
     """Names of images that show nothing; they are kept, and never found."""
@@ -260,7 +261,7 @@ class Work:
             failed |= _failed(outcome)
         rows = [image for task in tasks for image in _rows(self.described / task.name)]
         if not sum(map(len, rows)):
-            why = "; ".join(f"{name}: {reason}" for name, reason in list(failed.items())[:3]) or "all of them are blank"
+            why = "; ".join(f"{name}: {reason}" for name, reason in list(failed.items())[:3]) or TOO_LITTLE
             raise SearchError(f"none of the images could be described: {why}")
         return Vocabulary.learnt(rows, options)
 
@@ -278,8 +279,10 @@ class Work:
             tally.failed |= _failed(outcome)
             if outcome.status != FAILED:
                 entries = task.entries(counted / task.name, outcome, store.definition.words)
+                there = len(store.facts([entry.name for entry in entries]))
                 store.add(entries)
-                tally.added += len(entries)
+                tally.added += len(entries) - there
+                tally.replaced += there
                 tally.blank += [entry.name for entry in entries if not entry.histogram.nnz]
             shutil.rmtree(counted / task.name, ignore_errors=True)
 
@@ -287,6 +290,7 @@ class Work:
         """Tasks for the images that a store does not have, or had with another content."""
         facts = store.facts([image.member.name for image in images])
         known = {name: told.get("digest") for name, told in facts.items()}
+        _check_names(images, facts)
         card, content = store.definition.packed
         vocabulary = self.folder / VOCABULARY
         write_bytes(vocabulary, content)
@@ -320,6 +324,25 @@ def _done(tasks: Sequence[T], folder: Path, executor: Executor, advance: Advance
         for number, outcome in enumerate(chain(known, ending)):
             yield by_name[outcome.name], outcome
             advance((number + 1) / len(tasks), f"{number + 1} of {len(tasks)} portions")
+
+
+def _check_names(images: Sequence[Sealed], known: Mapping[str, Mapping[str, Fact]]) -> None:
+    """Refuse other images under names that are there.
+
+    Raises:
+        SearchError: Files of another place and content have the names of images of the index.
+    """
+    odd = [
+        image.member.name
+        for image in images
+        for told in [known.get(image.member.name, {})]
+        if told and told.get("file") != str(image.member.path.resolve()) and told.get("digest") != image.digest
+    ]
+    if odd:
+        raise SearchError(
+            f"the index has other images of the names {', '.join(odd[:3])}{' and more' if len(odd) > 3 else ''}: "
+            "tell these apart by --prefix or by a column 'name' of a table, or remove those first"
+        )
 
 
 def _rows(folder: Path) -> list[np.ndarray]:

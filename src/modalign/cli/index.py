@@ -4,7 +4,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,7 @@ from modalign.batch.registration import cached_model
 from modalign.cli.console import parse, print_json, progress, remembered_interrupts
 from modalign.cli.engine_choice import with_options
 from modalign.data.collection import find_members
-from modalign.errors import InvalidInputError, NoIndexError, SearchError
+from modalign.errors import InvalidInputError, ModalignError, NoIndexError, SearchError
 from modalign.geometry.grid import Unit
 from modalign.io import make_folder
 from modalign.retrieval import (
@@ -34,7 +34,7 @@ from modalign.retrieval import (
     open_store,
 )
 from modalign.retrieval.folder import check_free
-from modalign.retrieval.places import is_server, without_password
+from modalign.retrieval.places import check_places, is_server, without_password
 from modalign.retrieval.store import check_keys
 
 SHOWN = 3
@@ -68,6 +68,8 @@ class Filling(Placed):
     the model that it was made with is found where it lay."""
     side: Literal["fixed", "moving"] | None = None
     """Which modality of the model the images belong to, where neither the table nor the number of channels tells."""
+    prefix: str = ""
+    """Put before the name of every image, such as nir/, to tell images of equally named files apart."""
     device: str = "cpu"
     """Where the networks compute."""
     workers: int = 1
@@ -184,6 +186,7 @@ def _build(command: Build) -> None:
 
 def _made(command: Build) -> Store | None:
     """The index that an earlier build has begun."""
+    check_places(command.index)
     try:
         return open_store(command.index)
     except NoIndexError:
@@ -228,8 +231,7 @@ def model_folder(recipe: Recipe, given: Path | None) -> Path | None:
 
 def _images(command: Filling) -> tuple[Tally, list[Sealed]]:
     members = find_members(command.collection, _check_facts)
-    if command.side:
-        members = [replace(member, side=member.side or command.side) for member in members]
+    members = [replace(m, name=command.prefix + m.name, side=m.side or command.side or "") for m in members]
     tally = Tally()
     with progress("read    ") as advance:
         return tally, sealed(members, tally, advance)
@@ -248,10 +250,11 @@ def _take_in(command: Filling, store: Store, work: Work, images: Sequence[Sealed
     if command.json:
         print_json({"images": count, **asdict(tally)})
         return
-    print(f"{tally.added} images added, {tally.unchanged} were there; the index has {count}")
+    replaced = f", {tally.replaced} replaced" if tally.replaced else ""
+    print(f"{tally.added} images added{replaced}, {tally.unchanged} were there; the index has {count}")
     told = (
         ("show nothing that could be described, and are never found", tally.blank),
-        ("are not in the index", [f"{name} ({reason})" for name, reason in tally.failed.items()]),
+        ("could not be described", [f"{name} ({reason})" for name, reason in tally.failed.items()]),
     )
     for title, names in told:
         if names:
@@ -277,8 +280,15 @@ def _workplace(command: Filling) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="modalign-") as temporary:
             yield Path(temporary)
         return
-    folder = command.work or Path(place) / ".work"
-    yield make_folder(folder)
+    folder, is_new = command.work or Path(place) / ".work", not Path(place).exists()
+    try:
+        yield make_folder(folder)
+    except ModalignError:  # another try would end like this one; what was interrupted stays
+        shutil.rmtree(folder, ignore_errors=True)
+        if is_new:
+            with suppress(OSError):  # not if there is an index in it
+                Path(place).rmdir()
+        raise
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -303,12 +313,13 @@ def _is_collection(path: Path) -> bool:
 
 def _info(command: Info) -> None:
     with closing(open_store(command.index)) as store:
-        definition, count = store.definition, len(store)
-        names = store.names() if command.names else []
+        definition, count, names = store.definition, len(store), store.names()
+        facts = fact_names(store, names)
     recipe = definition.recipe
     told = {
         "places": [without_password(place) for place in command.index],
         "images": count,
+        "facts": facts,
         "words": definition.words,
         "describer": recipe.to_dict()["describer"],
         "dimensions": recipe.ndim,
@@ -322,7 +333,19 @@ def _info(command: Info) -> None:
     for key, value in told.items():
         if key != "names" and value is not None:
             print(f"{key.replace('_', ' '):<12}{_line(value)}")
-    print("\n".join(f"  {name}" for name in names), end="\n" if names else "")
+    for name in names if command.names else ():
+        print(f"  {name}")
+
+
+def fact_names(store: Store, names: Sequence[str]) -> list[str]:
+    """What is known of images, looked up for some of them."""
+    return sorted({key for told in store.facts(names[:ASKED]).values() for key in told if key not in HIDDEN})
+
+
+ASKED = 1000
+"""Images that are asked for their facts."""
+HIDDEN = ("digest", "file", "pixel_size", "unit")
+"""Facts that nobody searches by."""
 
 
 def _line(value: object) -> str:

@@ -12,10 +12,18 @@ import tyro
 
 from modalign.batch.indexing import open_hit
 from modalign.batch.registration import cached_model
-from modalign.cli.console import EXIT_NOT_TRUSTED, parse, print_json, print_table, progress, remembered_interrupts
+from modalign.cli.console import (
+    EXIT_NOT_TRUSTED,
+    keep_inputs,
+    parse,
+    print_json,
+    print_table,
+    progress,
+    remembered_interrupts,
+)
 from modalign.cli.engine_choice import EngineName, with_engine_options
-from modalign.cli.index import Placed, model_folder
-from modalign.errors import ModalignError
+from modalign.cli.index import Placed, fact_names, model_folder
+from modalign.errors import InvalidInputError, ModalignError, OutputError, SearchError
 from modalign.geometry import Transform
 from modalign.geometry.grid import Unit
 from modalign.geometry.rotations import angle_degrees
@@ -29,8 +37,8 @@ from modalign.io import (
 )
 from modalign.registration import Method
 from modalign.report import Finding, findings_page
-from modalign.retrieval import Condition, Hit, Index, open_store
-from modalign.retrieval.places import without_password
+from modalign.retrieval import Condition, Hit, Index, Recipe, Store, open_store
+from modalign.retrieval.places import is_server, without_password
 from modalign.search import METHODS, Found, Query, SearchOptions, search
 
 
@@ -83,10 +91,12 @@ def run(arguments: Sequence[str]) -> int:
     verified = min(command.verify, command.rerank)
     options = SearchOptions(command.top, command.rerank, verified, command.refine_on_originals)
     where = [Condition.parsed(text) for text in command.where]
+    _check_outputs(command)
     with closing(open_store(command.index)) as store:
         recipe = store.definition.recipe
         folder = model_folder(recipe, command.model)
         model = None if folder is None else cached_model(folder)
+        _check_pixel_size(command, recipe)
         index = Index.of(store, model, None if model is None else model.encoders(device=command.device))
         image = read_with_pixel_size(command.query, command.pixel_size, command.unit, ndim=recipe.ndim)
         query = Query.of(index, image, command.side or "")
@@ -97,10 +107,42 @@ def run(arguments: Sequence[str]) -> int:
                 advance(fraction, text)
 
             found = search(index, query, _opener(recipe.ndim), options, methods=methods, where=where, advance=tell)
+        if not found:
+            _check_facts(where, store)
     files = _files(command, image, found, recipe.ndim)
     _tell(command, image, found, files)
     placed = any(one.registration and one.registration.status != "refused" for one in found)
     return 0 if placed or not verified else EXIT_NOT_TRUSTED
+
+
+def _check_outputs(command: Search) -> None:
+    """Refuse to write where something is read, before anything is searched."""
+    if command.report is not None and command.report.suffix.lower() not in (".html", ".htm"):
+        raise OutputError(command.report, "a report is an HTML page: give it a name that ends in .html")
+    read = [command.query, *(Path(place) for place in command.index if not is_server(place))]
+    for out in filter(None, (command.report, command.transforms)):
+        keep_inputs(out, read)
+    if command.report is not None and command.report.is_dir():
+        raise OutputError(command.report, "is a folder; name a file")
+    if command.transforms is not None and command.transforms.exists() and not command.transforms.is_dir():
+        raise OutputError(command.transforms, "is a file; name a folder for the transforms")
+
+
+def _check_pixel_size(command: Search, recipe: Recipe) -> None:
+    """Refuse a length that nothing can be compared with."""
+    if command.pixel_size is not None and command.unit != "pixel" and recipe.pixel_size and recipe.unit == "pixel":
+        raise InvalidInputError(
+            f"the model of this index knows no pixel size, so one in {command.unit} tells nothing: bring the query to "
+            "the scale of the images, or give --unit pixel"
+        )
+
+
+def _check_facts(where: Sequence[Condition], store: Store) -> None:
+    """Tell a fact that no image has from images that do not fit."""
+    known = fact_names(store, store.names())
+    odd = [condition.key for condition in where if condition.key not in known]
+    if odd:
+        raise SearchError(f"no image of the index has a fact {odd[0]!r}; there are {', '.join(known) or 'none'}")
 
 
 def _opener(ndim: int) -> Callable[[Hit], Image]:
@@ -146,12 +188,14 @@ def _tell(command: Search, image: Image, found: Sequence[Found], files: Mapping[
         print_json({"hits": [{**row, **more} for row, more in zip(rows, transforms, strict=True)]})
         return
     if not found:
-        print("nothing found: no image of the index shares a visual word with the query, or none fits the conditions")
+        print("nothing found: no image that fits the conditions shares a visual word with the query")
         return
     print_table([{key: _cell(row[key]) for key in SHOWN} for row in rows])
     for one in found:
-        if one.note:
-            print(f"note: {one.hit.name}: {one.note}", file=sys.stderr)
+        for note in filter(None, (one.note, *(one.registration.notes if one.is_trusted and one.registration else ()))):
+            print(f"note: {one.hit.name}: {note}", file=sys.stderr)
+    if files:
+        print(f"{len(files)} transforms written to {command.transforms}: modalign apply HIT TRANSFORM --out FILE")
     if command.report is not None:
         print(f"report written to {command.report}")
 
@@ -176,6 +220,7 @@ def _row(rank: int, one: Found, image: Image) -> dict[str, Any]:
         "confidence": round(one.confidence, 3) if registration else None,
         "place": place,
         "turn": turn,
+        "query_to_hit": None if transform is None else _matrix(transform, image.ndim),
         "reasons": list(registration.reasons) if registration else [],
         "facts": dict(one.hit.facts),
         "note": one.note,
@@ -187,6 +232,15 @@ def _rotation(transform: Transform, ndim: int) -> np.ndarray:
     axes = transform.map_points(np.vstack([np.zeros(ndim), np.eye(ndim)]))
     left, _, right = np.linalg.svd((axes[1:] - axes[0]).T)
     return np.asarray(left @ right)
+
+
+def _matrix(transform: Transform, ndim: int) -> list[list[float]]:
+    """The homogeneous matrix of a linear transform, in world units, axes as of arrays."""
+    points = transform.map_points(np.vstack([np.zeros(ndim), np.eye(ndim)]))
+    matrix = np.eye(ndim + 1)
+    matrix[:-1] = np.column_stack([(points[1:] - points[0]).T, points[0]])
+    rows: list[list[float]] = matrix.tolist()
+    return rows
 
 
 def _cell(value: Any) -> str:

@@ -1,11 +1,14 @@
 """The images of a collection: all of a folder, or those of a table with what is known of them."""
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
+from typing import get_args
 
 from modalign.errors import InvalidInputError, PairingError
+from modalign.geometry.grid import Unit
 from modalign.io import image_files
 from modalign.io.tables import parse_table
 
@@ -13,6 +16,15 @@ OWN = ("image", "name", "side", "pixel_size", "unit")
 """Columns of a table of images that are not facts."""
 SHOWN = 5
 """Problems named in one message."""
+
+
+Fact = str | float
+NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
+
+
+def fact(text: str) -> Fact:
+    """A number where a text is one, else the text; with zeros before it, as in numbers of cases, it is a text."""
+    return float(text) if NUMBER.fullmatch(text) else text
 
 
 @dataclass(frozen=True)
@@ -25,7 +37,7 @@ class Member:
         side: Which modality of the model it belongs to, ``"fixed"`` or ``"moving"``; empty where nobody said.
         pixel_size: What replaces that of the file: one number, or one an axis; empty for none.
         unit: Its unit.
-        facts: What else the table says, by the names of its columns.
+        facts: What else the table says, by the names of its columns; numbers where a column has nothing else.
     """
 
     name: str
@@ -33,11 +45,13 @@ class Member:
     side: str = ""
     pixel_size: tuple[float, ...] = ()
     unit: str = "micrometer"
-    facts: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, Fact] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.side not in ("", "fixed", "moving"):
             raise InvalidInputError(f"a side is fixed or moving, not {self.side!r}")
+        if self.unit not in get_args(Unit):
+            raise InvalidInputError(f"{self.unit!r} is no unit; there are {', '.join(get_args(Unit))}")
         if not all(0 < size < inf for size in self.pixel_size):
             raise InvalidInputError("a pixel size must be more than 0 and finite")
 
@@ -75,14 +89,22 @@ def _of_folder(folder: Path, root: Path) -> list[Member]:
 
 def _of_table(path: Path, check: Callable[[Collection[str]], None]) -> list[Member]:
     table = parse_table(path)
+    numbers = {
+        column
+        for column in table.columns
+        if all(isinstance(fact(row[column]), float) for _, row in table.rows if row[column])
+    }
     if "image" not in table.columns:
         raise PairingError(f"{path}: a table of images needs a column 'image'; it has {', '.join(table.columns)}")
-    check([column for column in table.columns if column not in OWN])
+    try:
+        check([column for column in table.columns if column not in OWN])
+    except InvalidInputError as error:
+        raise PairingError(f"{path}: {error}") from error
     members: dict[str, Member] = {}
     problems = []
     for line, row in table.rows:
         try:
-            member = _of_row(path.parent, row)
+            member = _of_row(path.parent, row, numbers)
         except ValueError as error:
             problems.append(f"line {line}: {error}")
             continue
@@ -95,13 +117,14 @@ def _of_table(path: Path, check: Callable[[Collection[str]], None]) -> list[Memb
     return list(members.values())
 
 
-def _of_row(base: Path, row: Mapping[str, str]) -> Member:
+def _of_row(base: Path, row: Mapping[str, str], numbers: Collection[str]) -> Member:
     if not row["image"]:
         raise InvalidInputError("no image is named")
     try:
         size = tuple(float(number) for number in row.get("pixel_size", "").split())
     except ValueError as error:
         raise InvalidInputError(f"{row['pixel_size']!r} is no pixel size") from error
-    facts = {key: value for key, value in row.items() if key not in OWN and value}
+    told = {key: value for key, value in row.items() if key not in OWN and value}
+    facts = {key: fact(value) if key in numbers else value for key, value in told.items()}
     name = row.get("name") or Path(row["image"]).as_posix()
     return Member(name, base / row["image"], row.get("side", ""), size, row.get("unit") or "micrometer", facts)

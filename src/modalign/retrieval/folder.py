@@ -66,7 +66,9 @@ class FolderStore:
             SearchError: There is none, or it is damaged or of a newer version.
         """
         self.folder, self.definition = folder, _read_definition(folder)
-        self._table = self._opened()
+        if not (folder / TABLE).is_file():
+            raise SearchError(f"{folder / TABLE} is missing, without which nobody knows the images; build it anew")
+        self._table = _opened(folder)
         self._mapped: dict[int, sparse.csc_array] = {}
         self._seen: tuple[int, list[_Piece]] | None = None
         self._gone: list[int] = []
@@ -84,6 +86,7 @@ class FolderStore:
             check_free(folder)
             text, content = definition.packed
             write_bytes(folder / WORDS, content)
+            _opened(folder).close()
             write_text(folder / CARD, text)
         store = cls(folder)
         if not store.definition.same_as(definition):
@@ -148,25 +151,6 @@ class FolderStore:
         self._seen, self._mapped = None, {}
         self._table.close()
 
-    def _opened(self) -> sqlite3.Connection:
-        try:
-            table = sqlite3.connect(
-                self.folder / TABLE, timeout=PATIENCE, isolation_level=None, check_same_thread=False
-            )
-            table.execute("PRAGMA journal_mode=WAL")
-            table.execute("BEGIN IMMEDIATE")
-            if not table.execute("SELECT 1 FROM sqlite_master WHERE name = 'pieces'").fetchone():
-                for statement in filter(str.strip, SCHEMA.split(";")):
-                    table.execute(statement)
-                table.execute("INSERT INTO facts_of_store VALUES (?)", (VERSION,))
-            (version,) = table.execute("SELECT version FROM facts_of_store").fetchone()
-            table.execute("COMMIT")
-        except sqlite3.DatabaseError as error:
-            raise SearchError(f"{self.folder / TABLE} cannot be opened ({error}); build the index anew") from error
-        if version != VERSION:
-            raise SearchError(f"{self.folder} is an index of version {version}; this program knows version {VERSION}")
-        return table
-
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """A transaction, alone, after what killed ones have left is gone; afterwards what it has taken in is too."""
@@ -185,6 +169,7 @@ class FolderStore:
         self._seen = None
         for number in self._gone:  # what another writer is about to name must stay, so nothing else is swept here
             self._path(number).unlink(missing_ok=True)
+            self._mapped.pop(number, None)
 
     def _roll_back(self) -> None:
         if self._table.in_transaction:
@@ -223,12 +208,13 @@ class FolderStore:
         (last,) = self._table.execute("SELECT coalesce(max(number), 0) FROM pieces").fetchone()
         number = last + 1
         arrays = {
-            "starts": postings.indptr.astype(np.int64),
-            "images": postings.indices.astype(np.int32),
+            # of one type, or SciPy would copy what is mapped
+            "starts": postings.indptr.astype(np.int32 if postings.nnz < 2**31 else np.int64),
+            "images": postings.indices.astype(np.int32 if postings.nnz < 2**31 else np.int64),
             "values": postings.data.astype(np.float32),
         }
         write_arrays(self._path(number), arrays)
-        checksum = zlib.crc32(self._path(number).read_bytes())
+        checksum = _checksum(self._path(number))
         self._table.executemany("DELETE FROM pieces WHERE number = ?", [(taken,) for taken in self._gone])
         self._table.execute("INSERT INTO pieces VALUES (?, ?, ?)", (number, len(names), checksum))
         rows = [(name, number, place, told) for place, (name, told) in enumerate(zip(names, facts, strict=True))]
@@ -282,7 +268,7 @@ class FolderStore:
         path = self._path(number)
         if not path.is_file():
             raise SearchError(f"{path} is missing; build the index anew")
-        if zlib.crc32(path.read_bytes()) != checksum:
+        if _checksum(path) != checksum:
             raise SearchError(f"{path} is damaged: its checksum is not that of the table; build the index anew")
         arrays = map_arrays(path)
         postings = (arrays["values"], arrays["images"], arrays["starts"])
@@ -304,6 +290,25 @@ class FolderStore:
         return Hit(name, score, facts)
 
 
+def _opened(folder: Path) -> sqlite3.Connection:
+    """The table, made where there is none."""
+    try:
+        table = sqlite3.connect(folder / TABLE, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+        table.execute("PRAGMA journal_mode=WAL")
+        table.execute("BEGIN IMMEDIATE")
+        if not table.execute("SELECT 1 FROM sqlite_master WHERE name = 'pieces'").fetchone():
+            for statement in filter(str.strip, SCHEMA.split(";")):
+                table.execute(statement)
+            table.execute("INSERT INTO facts_of_store VALUES (?)", (VERSION,))
+        (version,) = table.execute("SELECT version FROM facts_of_store").fetchone()
+        table.execute("COMMIT")
+    except sqlite3.DatabaseError as error:
+        raise SearchError(f"{folder / TABLE} cannot be opened ({error}); build the index anew") from error
+    if version != VERSION:
+        raise SearchError(f"{folder} is an index of version {version}; this program knows version {VERSION}")
+    return table
+
+
 def check_free(folder: Path) -> None:
     """Refuse to make an index among other files.
 
@@ -313,7 +318,7 @@ def check_free(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise OutputError(folder, "is a file; name a new folder for the index")
     there = folder.iterdir() if folder.exists() else ()
-    if odd := [path.name for path in there if not path.name.startswith(".") and path.name != WORDS]:
+    if odd := [path.name for path in there if not path.name.startswith((".", TABLE)) and path.name != WORDS]:
         raise OutputError(folder, f"holds something else ({odd[0]}); name a new folder for the index")
 
 
@@ -323,6 +328,15 @@ def _test(condition: Condition) -> str:
     others = 1 if condition.relation == "!=" else 0
     mirrored = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}.get(condition.relation, condition.relation)
     return f"? {mirrored} json_extract(facts, ?) AND (json_type(facts, ?) {kind} OR {others})"
+
+
+def _checksum(path: Path) -> int:
+    """Of the content of a file, read in blocks."""
+    value = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            value = zlib.crc32(block, value)
+    return value
 
 
 def _read_definition(folder: Path) -> Definition:

@@ -33,6 +33,7 @@ def open_store(places: Sequence[str]) -> Store:
     Raises:
         SearchError: There is none, it is damaged, or the shards do not belong together.
     """
+    check_places(places)
     return _together(places, lambda place: _server(place, None) if is_server(place) else FolderStore(Path(place)))
 
 
@@ -43,13 +44,24 @@ def make_store(places: Sequence[str], definition: Definition) -> Store:
         SearchError: There is one of another definition, or a server cannot be used.
         OutputError: A folder cannot be written to, or holds something else.
     """
-    if len({place if is_server(place) else str(Path(place).resolve()) for place in places}) < len(places):
-        raise SearchError("a place is named twice: every shard of an index needs one of its own")
+    check_places(places)
     parts = {place: replace(definition, shard=(k, len(places))) for k, place in enumerate(places, 1)}
     return _together(
         places,
         lambda place: _server(place, parts[place]) if is_server(place) else FolderStore.made(Path(place), parts[place]),
     )
+
+
+def check_places(places: Sequence[str]) -> None:
+    """Refuse places that cannot be shards of one index.
+
+    Raises:
+        SearchError: One is empty, or named twice.
+    """
+    if not all(place.strip() for place in places):
+        raise SearchError("the place of an index is a folder or postgresql://..., not an empty name")
+    if len({place if is_server(place) else str(Path(place).resolve()) for place in places}) < len(places):
+        raise SearchError("a place is named twice: every shard of an index needs one of its own")
 
 
 def _together(places: Sequence[str], opened: Callable[[str], Store]) -> Store:

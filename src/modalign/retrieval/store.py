@@ -7,19 +7,12 @@ from typing import Literal, Protocol, runtime_checkable
 
 from scipy import sparse
 
+from modalign.data.collection import Fact as Fact
+from modalign.data.collection import fact as fact
 from modalign.errors import InvalidInputError, SearchError
 from modalign.retrieval.definition import Definition
 
-Fact = str | float
 Relation = Literal["=", "!=", "<", "<=", ">", ">="]
-
-
-def fact(text: str) -> Fact:
-    """A number where a text is one, else the text."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +93,7 @@ def check_keys(keys: Iterable[str]) -> None:
 
 
 KEY = re.compile(r"\w+")
-CONDITION = re.compile(r"(\w+)\s*(!=|<=|>=|=|<|>)\s*(.+)")
+CONDITION = re.compile(r"(\w+)\s*(!=|<=|>=|=|<|>)\s*([^=<>!\s].*)")
 
 
 @runtime_checkable

@@ -69,8 +69,9 @@ class Vocabulary:
         total = sum(map(len, images))
         if len(lengths) != 1 or total < 2 * ROWS_A_WORD:
             raise InvalidInputError(
-                f"a vocabulary needs at least {2 * ROWS_A_WORD} rows of one length; these images have {total} rows of "
-                f"{' and '.join(map(str, sorted(lengths))) or 'no'} numbers"
+                f"a vocabulary needs at least {2 * ROWS_A_WORD} described places, with rows of one length; these "
+                f"images have {total} of {' and '.join(map(str, sorted(lengths))) or 'no'} numbers: they are too few "
+                "or too small, or show too little"
             )
         rows = np.concatenate([image for image in images if len(image)]).astype(np.float32)
         words = min(options.words, total // ROWS_A_WORD)
