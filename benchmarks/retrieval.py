@@ -5,7 +5,7 @@
 Protocol after Breznik et al., Scientific Reports 14:18798, 2024: queries are patches of unseen images, rotated and
 shifted at random, the collection holds all images of the other modality, and a query is answered rightly where the
 image of the same place is among the first k. The vocabulary is learnt from the training images of both modalities.
-Pieces of the first 30 hits are compared anew. Patches with less than half of the contrast of their image (standard
+Pieces of the first hits are compared anew. Patches with less than half of the contrast of their image (standard
 deviation), or with more than 5 % outside of it, are drawn again. Rows are kept in ``rows.csv``.
 """
 
@@ -80,6 +80,8 @@ class Study:
     """Queries of each unseen image."""
     words: int = 2000
     """Most words."""
+    candidates: int = 30
+    """Hits whose pieces are compared."""
     verify: int = 0
     """How many hits are registered; 0 for words and pieces alone."""
     every: bool = False
@@ -218,10 +220,10 @@ def asked(
 
         stages: dict[str, tuple[SearchOptions, Any]] = {
             "words": (SearchOptions(len(pairs), 0, 0), ()),
-            "pieces": (SearchOptions(len(pairs), 30, 0), ()),
+            "pieces": (SearchOptions(len(pairs), study.candidates, 0), ()),
         }
         if study.verify:
-            stages["verified"] = (SearchOptions(len(pairs), 30, study.verify), METHODS)
+            stages["verified"] = (SearchOptions(len(pairs), study.candidates, study.verify), METHODS)
         if study.every:
             stages["every image"] = (SearchOptions(len(pairs), len(pairs), len(pairs)), (FftSearch(),))
         for stage, (options, methods) in stages.items():
