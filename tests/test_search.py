@@ -125,6 +125,20 @@ def test_a_hit_that_cannot_be_opened_says_why_and_stops_nobody(index: Index) -> 
     assert not lost.is_trusted
 
 
+def test_an_image_that_is_gone_before_it_is_verified_says_so(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def once(hit: Hit) -> Image:
+        if hit.name in seen:
+            raise UnreadableFileError(Path(f"{hit.name}.png"), "is gone")
+        seen.append(hit.name)
+        return opened(hit)
+
+    monkeypatch.setattr("modalign.search.MOST_KEPT", 0)
+    found = search(index, Query.of(index, piece("scene 4")[0]), once, SearchOptions(2, 2, 2))
+    assert all(one.note.startswith("not verified: ") and one.registration is None for one in found)
+
+
 def test_a_query_larger_than_the_images_is_told(index: Index) -> None:
     large = textured_scene(2, 3)
     found = search(index, Query.of(index, large), opened, SearchOptions(2, 2, 2))

@@ -212,7 +212,10 @@ class _Look:
         """
         if found.piece is None:
             return found
-        original, representation, side = self.kept.get(found.hit.name) or self._read(found.hit)
+        try:
+            original, representation, side = self.kept.get(found.hit.name) or self._read(found.hit)
+        except ModalignError as error:
+            return replace(found, note=f"not verified: {' '.join(str(error).split())}")
         reach = WIDE * max(extent_in(self.query.grid, original.grid))
         seen, shown = (around(image, found.piece.center, reach) for image in (representation, original))
         both, originals = (self.query.representation, seen), (self.query.image, shown)

@@ -126,6 +126,10 @@ def test_images_are_added_and_removed(run: Run, collection: Path, tmp_path: Path
         (["index", "build", "{collection}/images", "--index", "{tmp}/i", "--dimensions", "3"], "none of the images"),
         (["index", "add", "{collection}/images", "--index", "{tmp}/i"], "holds no index"),
         (["index", "build", "{collection}/images", "--index", "{tmp}/i", "{tmp}/i"], "named twice"),
+        (
+            ["index", "build", "{collection}/images", "--index", "{built}", "--resume", "--model", "{tmp}"],
+            "not a model",
+        ),
         (["index", "info", "--index", ""], "empty name"),
         (["search", "{query}", "--index", "{built}", "--report", "{query}"], "ends in .html"),
         (["search", "{query}", "--index", "{built}", "--report", "{built}/a.html"], "give another name"),

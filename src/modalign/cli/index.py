@@ -173,7 +173,7 @@ def _build(command: Build) -> None:
         )
     with _workplace(command) as work:
         tally, images = _images(command)
-        site = Site(_recipe(command) if made is None else made.definition.recipe, command.model, command.device)
+        site = _site(command, _recipe(command) if made is None else made.definition.recipe)
         labour = Work(site, command.executor(), work)
         if made is None:
             with progress("describe") as advance, remembered_interrupts() as check:
@@ -208,11 +208,16 @@ def _recipe(command: Build) -> Recipe:
 
 def _add(command: Add) -> None:
     with closing(open_store(command.index)) as store, _workplace(command) as work:
-        recipe = store.definition.recipe
-        site = Site(recipe, model_folder(recipe, command.model), command.device)
-        site.describing()  # is it the model of the index?
+        site = _site(command, store.definition.recipe)
         tally, images = _images(command)
         _take_in(command, store, Work(site, command.executor(), work), images, tally)
+
+
+def _site(command: Filling, recipe: Recipe) -> Site:
+    """What describes the images, once it is sure that the model is that of the index."""
+    site = Site(recipe, model_folder(recipe, command.model), command.device)
+    site.describing()
+    return site
 
 
 def model_folder(recipe: Recipe, given: Path | None) -> Path | None:
