@@ -7,7 +7,7 @@ import numpy as np
 from modalign.geometry import Grid, Rigid, identity, rotation_matrix
 from modalign.image import Image
 from modalign.registration import Registration
-from modalign.report import Finding, findings_page
+from modalign.report.findings import Finding, findings_page
 from modalign.retrieval import Hit, Piece
 from modalign.search import Found
 from modalign.testing.registration import textured_scene

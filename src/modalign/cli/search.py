@@ -36,7 +36,7 @@ from modalign.io import (
     write_transform,
 )
 from modalign.registration import Method
-from modalign.report import Finding, findings_page
+from modalign.report.findings import Finding, findings_page
 from modalign.retrieval import Condition, Hit, Index, Recipe, Store, open_store
 from modalign.retrieval.places import is_server, without_password
 from modalign.search import METHODS, Found, Query, SearchOptions, search

@@ -11,7 +11,6 @@ from modalign.report.content import (
     ReportContent,
 )
 from modalign.report.curves import error_figure, figure_bytes, success_figure
-from modalign.report.findings import Finding, findings_page
 from modalign.report.matrices import transform_csv
 from modalign.report.overlay import Rendering, checkerboard, magenta_green, picture, pictures, plane, section, shrunk
 from modalign.report.overview import OverviewRow, overview_page
@@ -22,7 +21,6 @@ __all__ = [
     "Command",
     "Download",
     "EvidenceRow",
-    "Finding",
     "InputRecord",
     "OverviewRow",
     "PixelSizeSource",
@@ -34,7 +32,6 @@ __all__ = [
     "checkerboard",
     "error_figure",
     "figure_bytes",
-    "findings_page",
     "magenta_green",
     "overview_page",
     "panel",
