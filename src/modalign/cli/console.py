@@ -177,6 +177,16 @@ def remembered_interrupts() -> Iterator[Callable[[], None]]:
         signal.signal(signal.SIGINT, before)
 
 
+def checked(advance: Advance, check: Callable[[], None]) -> Advance:
+    """Progress that also notices interruptions, see :func:`remembered_interrupts`."""
+
+    def tell(fraction: float, text: str) -> None:
+        check()
+        advance(fraction, text)
+
+    return tell
+
+
 def keep_inputs(out: Path, inputs: Iterable[Path]) -> None:
     """Refuse to write over what is read: there would be no way back, and a second run would start from the first.
 

@@ -3,7 +3,7 @@
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -12,10 +12,10 @@ from typing import Literal
 import tyro
 
 from modalign.batch.cluster import Cluster
-from modalign.batch.indexing import KEPT, Advance, Sealed, Site, Tally, Work, sealed
+from modalign.batch.indexing import KEPT, Sealed, Site, Tally, Work, sealed
 from modalign.batch.processes import Processes
 from modalign.batch.registration import cached_model
-from modalign.cli.console import parse, print_json, progress, remembered_interrupts
+from modalign.cli.console import checked, parse, print_json, progress, remembered_interrupts
 from modalign.cli.engine_choice import with_options
 from modalign.data.collection import find_members
 from modalign.errors import InvalidInputError, ModalignError, NoIndexError, SearchError
@@ -178,7 +178,7 @@ def _build(command: Build) -> None:
         if made is None:
             with progress("describe") as advance, remembered_interrupts() as check:
                 words = labour.learn(
-                    images, VocabularyOptions(command.words, seed=command.seed), _checked(advance, check)
+                    images, VocabularyOptions(command.words, seed=command.seed), checked(advance, check)
                 )
             made = make_store(command.index, Definition(site.recipe, words))
         _take_in(command, made, labour, images, tally)
@@ -250,7 +250,7 @@ def _check_facts(names: Collection[str]) -> None:
 
 def _take_in(command: Filling, store: Store, work: Work, images: Sequence[Sealed], tally: Tally) -> None:
     with closing(store), progress("index   ") as advance, remembered_interrupts() as check:
-        work.take_in(store, images, tally, _checked(advance, check))
+        work.take_in(store, images, tally, checked(advance, check))
         count = len(store)
     if command.json:
         print_json({"images": count, **asdict(tally)})
@@ -265,16 +265,6 @@ def _take_in(command: Filling, store: Store, work: Work, images: Sequence[Sealed
         if names:
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
             print(f"{len(names)} images {title}: {'; '.join(names[:SHOWN])}{more}", file=sys.stderr)
-
-
-def _checked(advance: Advance, check: Callable[[], None]) -> Advance:
-    """Progress that also notices interruptions."""
-
-    def tell(fraction: float, text: str) -> None:
-        check()
-        advance(fraction, text)
-
-    return tell
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from modalign.batch.indexing import open_hit
 from modalign.batch.registration import cached_model
 from modalign.cli.console import (
     EXIT_NOT_TRUSTED,
+    checked,
     keep_inputs,
     parse,
     print_json,
@@ -101,11 +102,7 @@ def run(arguments: Sequence[str]) -> int:
         image = read_with_pixel_size(command.query, command.pixel_size, command.unit, ndim=recipe.ndim)
         query = Query.of(index, image, command.side or "")
         with progress("search") as advance, remembered_interrupts() as check:
-
-            def tell(fraction: float, text: str) -> None:
-                check()
-                advance(fraction, text)
-
+            tell = checked(advance, check)
             found = search(index, query, _opener(recipe.ndim), options, methods=methods, where=where, advance=tell)
         if not found:
             _check_facts(where, store)
@@ -207,10 +204,12 @@ SHOWN = ("rank", "image", "words", "piece", "verdict", "confidence", "place", "t
 def _row(rank: int, one: Found, image: Image) -> dict[str, Any]:
     registration = one.registration
     transform = registration.fixed_to_moving if registration else None
-    place, turn = None, None
+    place, turn, matrix = None, None, None
     if transform is not None:
         place = transform.map_points(image.grid.center[None])[0].tolist()
-        turn = angle_degrees(_rotation(transform, image.ndim))
+        matrix = _matrix(transform, image.ndim)
+        left, _, right = np.linalg.svd(matrix[:-1, :-1])
+        turn = angle_degrees(left @ right)
     return {
         "rank": rank,
         "image": one.hit.name,
@@ -220,27 +219,19 @@ def _row(rank: int, one: Found, image: Image) -> dict[str, Any]:
         "confidence": round(one.confidence, 3) if registration else None,
         "place": place,
         "turn": turn,
-        "query_to_hit": None if transform is None else _matrix(transform, image.ndim),
+        "query_to_hit": None if matrix is None else matrix.tolist(),
         "reasons": list(registration.reasons) if registration else [],
         "facts": dict(one.hit.facts),
         "note": one.note,
     }
 
 
-def _rotation(transform: Transform, ndim: int) -> np.ndarray:
-    """The rotation in a transform, wherever it is linear."""
-    axes = transform.map_points(np.vstack([np.zeros(ndim), np.eye(ndim)]))
-    left, _, right = np.linalg.svd((axes[1:] - axes[0]).T)
-    return np.asarray(left @ right)
-
-
-def _matrix(transform: Transform, ndim: int) -> list[list[float]]:
+def _matrix(transform: Transform, ndim: int) -> np.ndarray:
     """The homogeneous matrix of a linear transform, in world units, axes as of arrays."""
     points = transform.map_points(np.vstack([np.zeros(ndim), np.eye(ndim)]))
     matrix = np.eye(ndim + 1)
     matrix[:-1] = np.column_stack([(points[1:] - points[0]).T, points[0]])
-    rows: list[list[float]] = matrix.tolist()
-    return rows
+    return matrix
 
 
 def _cell(value: Any) -> str:

@@ -57,7 +57,7 @@ def best_piece(
     shape = len(centers), len(vocabulary)
     histograms = sparse.csr_array((np.ones(len(words), np.float32), words.astype(np.int32), starts), shape=shape)
     histograms.sum_duplicates()
-    histograms.data = np.log1p(histograms.data) * vocabulary.weights[histograms.indices]
+    histograms.data = vocabulary.weighted(histograms.indices, histograms.data)
     lengths = np.sqrt(np.asarray(histograms.multiply(histograms).sum(axis=1)).ravel())
     scores = (histograms @ query.T).toarray().ravel() / np.maximum(lengths, 1e-12)
     best = int(scores.argmax())

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Integer, Shaped
 from scipy import sparse
 
 from modalign.errors import InvalidInputError
@@ -100,14 +100,20 @@ class Vocabulary:
     def histogram(self, rows: Descriptors) -> sparse.csr_array:
         """How often each word appears, times its weight, of unit length: ``(1, words)`` float32; all 0 for no rows.
 
-        A word that appears again says less than the first time: the logarithm of one more than its count is taken.
-        Source: tf-idf for images, Sivic and Zisserman, ICCV 2003; logarithm, Manning, Raghavan and Schütze,
-        Introduction to Information Retrieval, 2008, section 6.4.1.
+        Source: tf-idf for images, Sivic and Zisserman, ICCV 2003.
         """
         words, counts = np.unique(self.words(rows), return_counts=True)
-        values = np.log1p(counts) * self.weights[words]
+        values = self.weighted(words, counts)
         values = (values / max(float(np.linalg.norm(values)), 1e-12)).astype(np.float32)
         return sparse.csr_array((values, words.astype(np.int32), [0, len(words)]), shape=(1, len(self)))
+
+    def weighted(self, words: Shaped[Array, " n"], counts: Shaped[Array, " n"]) -> Float[Array, " n"]:
+        """How much words that appear so often say, before histograms are brought to unit length.
+
+        A word that appears again says less than the first time: the logarithm of one more than its count is taken.
+        Source: Manning, Raghavan and Schütze, Introduction to Information Retrieval, 2008, section 6.4.1.
+        """
+        return np.asarray(np.log1p(counts) * self.weights[words])
 
     def _blocks(self, rows: Descriptors) -> Iterator[Descriptors]:
         step = max(1, BLOCK // len(self.centers))
