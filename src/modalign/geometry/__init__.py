@@ -1,8 +1,10 @@
 """Space: grids, transforms, fits, resampling and rotation groups. NumPy and SciPy only."""
 
+from modalign.geometry.displacement import DisplacementField, InverseField
 from modalign.geometry.fits import fit_affine, fit_rigid, fit_similarity
 from modalign.geometry.grid import Grid
 from modalign.geometry.groups import GroupElement, RotationGroup, axis_rotations, grid_rotations, rotation_group
+from modalign.geometry.jacobian import Deformation, deformation, folded_cells, jacobian_determinants
 from modalign.geometry.measures import corner_error
 from modalign.geometry.resampling import covered, resample, resample_labels
 from modalign.geometry.rotations import angle_degrees, planes, random_rotations, sweep, turn
@@ -21,8 +23,11 @@ from modalign.geometry.transforms import (
 __all__ = [
     "Affine",
     "Chain",
+    "Deformation",
+    "DisplacementField",
     "Grid",
     "GroupElement",
+    "InverseField",
     "Linear",
     "Rigid",
     "RotationGroup",
@@ -33,11 +38,14 @@ __all__ = [
     "axis_rotations",
     "corner_error",
     "covered",
+    "deformation",
     "fit_affine",
     "fit_rigid",
     "fit_similarity",
+    "folded_cells",
     "grid_rotations",
     "identity",
+    "jacobian_determinants",
     "planes",
     "random_rotations",
     "resample",

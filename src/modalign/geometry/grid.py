@@ -97,6 +97,11 @@ class Grid:
         return self.index_to_world(np.array(list(product(*((0.0, n - 1.0) for n in self.shape)))))
 
     @property
+    def points(self) -> Float[Array, "*spatial ndim"]:
+        """World positions of all pixel centres; computed at each call."""
+        return self.index_to_world(np.moveaxis(np.indices(self.shape, dtype=float), 0, -1))
+
+    @property
     def center(self) -> Float[Array, " ndim"]:
         """World position of the middle of the grid."""
         return self.index_to_world((np.array(self.shape, dtype=float) - 1) / 2)

@@ -4,11 +4,12 @@
 
     {
       "format": "modalign.transform", "version": 1,
-      "type": "rigid" | "similarity" | "affine" | "chain",
+      "type": "rigid" | "similarity" | "affine" | "displacement" | "inverse_displacement" | "chain",
       "direction": "fixed_to_moving", "convention": "pixel_center",
       "unit": …, "moving_unit": …,
       "axis_order": {"matrix_xy": ["x", "y"], "matrix_zyx": ["y", "x"]},
-      "matrix_xy": …, "matrix_zyx": …,        (for a chain: "transforms", a list of such pairs in order of application)
+      "matrix_xy": …, "matrix_zyx": …,        (for a chain: "transforms", a list of parts in order of application;
+                                               for a displacement: its own "grid" and the vectors as text)
       "fixed": {"shape": …, "spacing": …, "origin": …, "direction": …, "unit": …}, "moving": …,
       "info": {…}
     }
@@ -26,14 +27,26 @@ from typing import Any
 import numpy as np
 
 from modalign.errors import InvalidInputError, UnreadableFileError, UnsupportedFormatError
-from modalign.geometry import Affine, Chain, Grid, Linear, Rigid, Similarity, Transform, as_rows
+from modalign.geometry import (
+    Affine,
+    Chain,
+    DisplacementField,
+    Grid,
+    InverseField,
+    Linear,
+    Rigid,
+    Similarity,
+    Transform,
+    as_rows,
+)
+from modalign.io.displacement import SUFFIXES, field_from_dict, field_to_dict, read_displacement, write_displacement
 from modalign.io.files import plain, read_json, write_json
 from modalign.io.itk_transforms import read_itk_transform, write_itk_transform
 from modalign.io.names import suffix
 
 FORMAT, VERSION = "modalign.transform", 1
 GROUPS: dict[str, type[Linear]] = {"rigid": Rigid, "similarity": Similarity, "affine": Affine}
-CHAIN = "chain"
+CHAIN, FIELD, INVERSE_FIELD = "chain", "displacement", "inverse_displacement"
 
 
 @dataclass(frozen=True)
@@ -59,23 +72,29 @@ def write_transform(
     ``.json`` keeps everything. ``.tfm`` (or ``.txt``) is ITK's text format, for SimpleITK, ITK-SNAP and 3D Slicer: it
     holds the matrix alone, x first, in the world units of the two grids. ITK's own readers give NIfTI, NRRD and
     MetaImage files the same world as modalign where lengths are millimetres; of other files and units they know less,
-    and the grids must then be set by hand.
+    and the grids must then be set by hand. ``.nii.gz``, ``.nrrd`` and ``.mha`` hold any transform as a displacement
+    field on the grid of the fixed image, which ITK and ANTs read; see :mod:`modalign.io.displacement`.
 
     Raises:
-        UnsupportedFormatError: Another suffix, or a transform that is not made of rigid, similarity and affine parts.
+        InvalidInputError: A displacement field between images of which only one has a pixel size.
+        UnsupportedFormatError: Another suffix, or a transform that the format cannot hold.
         OutputError: The place cannot be written to.
     """
     path = Path(path)
     if suffix(path) in (".tfm", ".txt"):
         write_itk_transform(path, transform, f"fixed_to_moving, x first; {fixed.unit} to {moving.unit}")
+    elif suffix(path) in SUFFIXES:
+        write_displacement(path, transform, fixed, moving)
     elif suffix(path) == ".json":
         write_json(path, _for_file(path, transform, fixed, moving, info))
     else:
-        raise UnsupportedFormatError(path, "transforms are written as .json or .tfm")
+        raise UnsupportedFormatError(path, "transforms are written as .json or .tfm, displacement fields as .nii.gz")
 
 
 def read_transform(path: str | Path) -> StoredTransform:
     """Read what :func:`write_transform` wrote, or a linear ITK transform from elsewhere, which comes without grids.
+
+    A displacement field comes with its own grid as that of the fixed image.
 
     Raises:
         UnreadableFileError: Not a transform file, from a newer version, or contradicting itself.
@@ -84,8 +103,11 @@ def read_transform(path: str | Path) -> StoredTransform:
     path = Path(path)
     if suffix(path) in (".tfm", ".txt"):
         return StoredTransform(read_itk_transform(path))
+    if suffix(path) in SUFFIXES:
+        field = read_displacement(path)
+        return StoredTransform(field, field.grid)
     if suffix(path) != ".json":
-        raise UnsupportedFormatError(path, "transforms are read from .json or .tfm")
+        raise UnsupportedFormatError(path, "transforms are read from .json or .tfm, displacement fields from .nii.gz")
     try:
         return transform_from_dict(read_json(path))
     except InvalidInputError as error:
@@ -156,14 +178,19 @@ def _type_name(transform: Transform) -> str:
     for name, group in GROUPS.items():
         if isinstance(transform, group):
             return name
-    if isinstance(transform, Chain):
-        return CHAIN
-    raise InvalidInputError(f"a {type(transform).__name__} cannot be stored; only rigid, similarity, affine and chains")
+    for name, kind in ((CHAIN, Chain), (FIELD, DisplacementField), (INVERSE_FIELD, InverseField)):
+        if isinstance(transform, kind):
+            return name
+    raise InvalidInputError(
+        f"a {type(transform).__name__} cannot be stored; only rigid, similarity, affine, displacement fields and chains"
+    )
 
 
 def _parameters(transform: Transform) -> dict[str, Any]:
     if isinstance(transform, Chain):
         return {"transforms": [{"type": _type_name(t), **_parameters(t)} for t in transform.transforms]}
+    if isinstance(transform, DisplacementField | InverseField):
+        return field_to_dict(transform if isinstance(transform, DisplacementField) else transform.field)
     if not isinstance(transform, Linear):
         raise InvalidInputError(f"a {type(transform).__name__} cannot be stored")
     return {"matrix_xy": reversed_axes(transform.matrix).tolist(), "matrix_zyx": transform.matrix.tolist()}
@@ -191,18 +218,26 @@ def _check_units(stored: Mapping[str, Any], fixed: Grid | None, moving: Grid | N
 def _grid(stored: Mapping[str, Any] | None, ndim: int) -> Grid | None:
     if stored is None:
         return None
-    shape, spacing, origin = (tuple(stored[key]) for key in ("shape", "spacing", "origin"))
-    grid = Grid(shape, spacing, origin, as_rows(np.array(stored["direction"])), stored["unit"])
+    grid = _any_grid(stored)
     if grid.ndim != ndim:
         raise InvalidInputError(f"a {ndim}D transform cannot belong to a {grid.ndim}D image")
     return grid
 
 
+def _any_grid(stored: Mapping[str, Any]) -> Grid:
+    shape, spacing, origin = (tuple(stored[key]) for key in ("shape", "spacing", "origin"))
+    return Grid(shape, spacing, origin, as_rows(np.array(stored["direction"])), stored["unit"])
+
+
 def _transform(stored: Mapping[str, Any]) -> Transform:
     if stored["type"] == CHAIN:
         return Chain(tuple(_transform(part) for part in stored["transforms"]))
+    if stored["type"] in (FIELD, INVERSE_FIELD):
+        field = field_from_dict(stored, _any_grid(stored["grid"]))
+        return field if stored["type"] == FIELD else field.inverse()
     if stored["type"] not in GROUPS:
-        raise InvalidInputError(f"unknown type of transform {stored['type']!r}; known are {', '.join(GROUPS)}, {CHAIN}")
+        known = ", ".join((*GROUPS, FIELD, INVERSE_FIELD, CHAIN))
+        raise InvalidInputError(f"unknown type of transform {stored['type']!r}; known are {known}")
     matrix = _matrix(stored, "matrix_zyx")
     _check_same(matrix, reversed_axes(_matrix(stored, "matrix_xy")), "matrix_xy and matrix_zyx")
     found = GROUPS[stored["type"]].from_matrix(matrix)

@@ -1,0 +1,44 @@
+"""Correlation in a window around each pixel: for one modality whose brightness and contrast vary over the image."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from modalign.errors import InvalidInputError
+from modalign.losses.similarity import Maps, box_mean, weighted_mean
+
+FLAT = 1e-5
+"""Added to the product of the variances: windows without contrast correlate with nothing. For images from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class LocalNcc:
+    """``1 − mean_p cov_p² / (var_p(w) · var_p(f))`` over boxes around p (Avants et al., Medical Image Analysis 2008).
+
+    The moments are those of the valid pixels in the box.
+    """
+
+    window: int = 9
+    """Side of the box, pixels; odd."""
+
+    def __post_init__(self) -> None:
+        if self.window < 3 or self.window % 2 == 0:
+            raise InvalidInputError(f"the window of a local correlation is an odd number from 3 on, not {self.window}")
+
+    def describe(self, image: Float[Tensor, "1 channels *spatial"]) -> Maps:
+        """The image itself."""
+        return (image,)
+
+    def compare(self, warped: Maps, fixed: Maps, mask: Float[Tensor, "1 1 *spatial"]) -> Float[Tensor, ""]:
+        """See :class:`Similarity`."""
+        w, f = warped[0], fixed[0]
+        share = box_mean(mask, self.window).clamp(min=1e-6)
+
+        def mean(values: Tensor) -> Tensor:
+            return box_mean(values * mask, self.window) / share
+
+        mean_w, mean_f = mean(w), mean(f)
+        covariance = mean(w * f) - mean_w * mean_f
+        variances = (mean(w * w) - mean_w * mean_w).clamp(min=0) * (mean(f * f) - mean_f * mean_f).clamp(min=0)
+        return 1 - weighted_mean(covariance.square() / (variances + FLAT * FLAT), mask)
