@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from modalign import __version__
 from modalign.batch.work import RECORD as RECORD
-from modalign.geometry import Transform
+from modalign.geometry import Chain, Linear, Transform
 from modalign.image import Image
 from modalign.io import staged, transform_to_dict, write_image, write_transform
 from modalign.pipeline import Alignment, Interpolation, warp
@@ -37,6 +37,8 @@ SUFFIXES = {2: ".tif", 3: ".nii.gz"}
 LIBRARIES = ("numpy", "scipy", "torch", "opencv-python-headless", "simpleitk")
 """Libraries whose versions the provenance names."""
 
+LARGEST_DOWNLOAD = 4 << 20
+"""Bytes of a file that the report offers within itself; larger ones lie beside it only."""
 
 Kind = Literal["report", "transform", "aligned", "pictures"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -93,6 +95,7 @@ def write_files(job: Finished, out: Path, kinds: Collection[Kind] = KINDS) -> di
         "report": "report.html",
         "transform": "transform.json",
         "itk_transform": "transform.tfm",
+        "displacement": "displacement.nii.gz",
         "aligned": f"aligned{SUFFIXES[job.fixed.ndim]}",
         "checkerboard": "checkerboard.png",
         "overlay": "overlay.png",
@@ -119,7 +122,8 @@ def _write_aligned(job: Finished, paths: Mapping[str, Path], kinds: Collection[K
     if "transform" in kinds:
         info = {"engine": registration.engine, "status": registration.status, "confidence": registration.confidence}
         write_transform(paths["transform"], found, fixed=job.fixed.grid, moving=job.moving.grid, info=info)
-        write_transform(paths["itk_transform"], found, fixed=job.fixed.grid, moving=job.moving.grid)
+        if other := _for_other_tools(found, job):
+            write_transform(paths[other], found, fixed=job.fixed.grid, moving=job.moving.grid)
     warped = job.warped if {"aligned", "pictures"} & set(kinds) else None
     if warped is not None and "aligned" in kinds:
         write_image(paths["aligned"], warped)
@@ -127,6 +131,15 @@ def _write_aligned(job: Finished, paths: Mapping[str, Path], kinds: Collection[K
         pair = plane(job.fixed), plane(warped)
         write_image(paths["checkerboard"], checkerboard(*pair))
         write_image(paths["overlay"], magenta_green(*pair))
+
+
+def _for_other_tools(found: Transform, job: Finished) -> str | None:
+    """The kind of file that ITK reads: a matrix, or a field where the transform bends and both share one world."""
+    merged = found.simplified() if isinstance(found, Chain) else found
+    if isinstance(merged, Linear):
+        return "itk_transform"
+    units = job.fixed.grid.unit, job.moving.grid.unit
+    return "displacement" if units[0] == units[1] or "pixel" not in units else None
 
 
 def report_content(job: Finished, folder: Path, out: Path | None = None) -> ReportContent:
@@ -157,8 +170,10 @@ def evidence_rows(evidence: Mapping[str, float]) -> tuple[EvidenceRow, ...]:
 
 def _downloads(folder: Path, found: Transform) -> tuple[Download, ...]:
     files = [folder / "transform.json", folder / "transform.tfm"]
-    kept = tuple(Download(path.name, path.read_text(encoding="utf-8")) for path in files if path.is_file())
-    return (*kept, Download("transform.csv", transform_csv(found)))
+    small = [path for path in files if path.is_file() and path.stat().st_size <= LARGEST_DOWNLOAD]
+    kept = tuple(Download(path.name, path.read_text(encoding="utf-8")) for path in small)
+    table = transform_csv(found)
+    return (*kept, Download("transform.csv", table)) if table else kept
 
 
 def provenance(job: Finished) -> dict[str, Any]:
@@ -181,7 +196,8 @@ def as_result(job: Finished, files: Mapping[str, str]) -> dict[str, Any]:
     matrices = None
     if found is not None:
         saved = transform_to_dict(found, fixed=job.fixed.grid, moving=job.moving.grid)
-        matrices = {key: saved[key] for key in ("type", "matrix_xy", "matrix_zyx", "unit", "moving_unit")}
+        told = ("type", "matrix_xy", "matrix_zyx", "unit", "moving_unit")
+        matrices = {key: saved[key] for key in told if key in saved}
     return {
         "status": registration.status,
         "confidence": registration.confidence,

@@ -40,7 +40,8 @@ class Apply:
     image: tyro.conf.Positional[Path]
     """What to transform: an image, or a CSV file of points with the columns x, y (and z) in world units."""
     transform: tyro.conf.Positional[Path]
-    """The transform, as 'modalign register' wrote it (.json), or an ITK transform (.tfm)."""
+    """The transform, as 'modalign register' wrote it (.json), an ITK transform (.tfm), or a displacement field as ITK
+    and ANTs know it (.nii.gz, .nrrd, .mha)."""
     out: Path = field(kw_only=True)
     """File to write."""
     like: Path | None = None
@@ -120,7 +121,7 @@ def _apply_tile_by_tile(command: Apply, stored: StoredTransform, image: Source, 
             image,
             like,
             stored.transform,
-            space=(fixed, _in_space_of(image.grid, stored.moving, command.image)),
+            space=(fixed, _in_space_of_moving(image.grid, stored, command.image)),
             interpolation=command.interpolation,
             labels=command.labels,
             fill=_fill(command, len(image.channels)),
@@ -133,14 +134,14 @@ def _apply_in_memory(command: Apply, stored: StoredTransform, grids: tuple[Grid,
     like, fixed = grids
     if command.labels:
         labels = read_labels(command.image, ndim=fixed.ndim)
-        labels = replace(labels, grid=_in_space_of(labels.grid, stored.moving, command.image))
+        labels = replace(labels, grid=_in_space_of_moving(labels.grid, stored, command.image))
         write_labels(command.out, replace(labels.resampled(fixed, stored.transform), grid=like))
         return
     moving = read_image(command.image, ndim=fixed.ndim)
     if can_be_tiled(command.out) and _is_large(InMemory(moving), like):
         _apply_tile_by_tile(command, stored, InMemory(moving), grids)
         return
-    moving = moving.with_grid(_in_space_of(moving.grid, stored.moving, command.image))
+    moving = moving.with_grid(_in_space_of_moving(moving.grid, stored, command.image))
     fill = _fill(command, len(moving.data))
     warped = warp(moving, fixed, stored.transform, interpolation=command.interpolation, fill=fill)
     write_image(command.out, warped.with_grid(like))
@@ -164,6 +165,21 @@ def _result_grids(command: Apply, stored: StoredTransform) -> tuple[Grid, Grid]:
     if stored.fixed is None:
         raise InvalidInputError(f"{command.transform} does not tell the size of the fixed image; add --like FIXED")
     return stored.fixed, stored.fixed
+
+
+def _in_space_of_moving(grid: Grid, stored: StoredTransform, path: Path) -> Grid:
+    """The grid of the moving image in the world that the transform leads to.
+
+    A displacement field from elsewhere knows the grid of the fixed image alone, and leads to the same world.
+    """
+    if stored.moving is not None or stored.fixed is None or grid.unit == stored.fixed.unit:
+        return _in_space_of(grid, stored.moving, path)
+    if "pixel" in (grid.unit, stored.fixed.unit):
+        raise InvalidInputError(
+            f"{path}: its pixel size is in {grid.unit}, and the displacement field is in {stored.fixed.unit}; give the "
+            "file its pixel size, or use the transform that 'modalign register' wrote as .json"
+        )
+    return grid.in_unit(stored.fixed.unit)
 
 
 def _in_space_of(grid: Grid, known: Grid | None, path: Path) -> Grid:

@@ -46,6 +46,14 @@ class DisplacementField:
         if not np.all(np.isfinite(self.displacement)):
             raise InvalidInputError("a displacement field must consist of finite numbers")
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, DisplacementField):
+            return NotImplemented
+        return self.grid == other.grid and np.array_equal(self.displacement, other.displacement)
+
+    def __hash__(self) -> int:
+        return hash(self.grid)
+
     @classmethod
     def sampled(cls, transform: Transform, grid: Grid) -> "DisplacementField":
         """Any transform as a displacement at the pixels of a grid, in single precision."""
@@ -81,7 +89,7 @@ class DisplacementField:
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class InverseField:
     """The transform that undoes a displacement field, found anew for each point.
 

@@ -20,7 +20,7 @@ class NormalizedMI:
 
     bins: int = 32
     """Bins along each axis of the joint histogram."""
-    most_pixels: int = 100_000
+    most_pixels: int = 20_000
     """Larger images are sampled evenly: the histogram needs no more."""
 
     def __post_init__(self) -> None:

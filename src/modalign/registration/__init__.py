@@ -3,6 +3,7 @@
 from modalign.registration.alpha_amd import AlphaAmd
 from modalign.registration.auto import Auto
 from modalign.registration.curvealign import CurveAlign
+from modalign.registration.deform import Deform
 from modalign.registration.dense_descriptors import DenseDescriptors
 from modalign.registration.ecc import Ecc
 from modalign.registration.features import Features
@@ -22,6 +23,7 @@ __all__ = [
     "AlphaAmd",
     "Auto",
     "CurveAlign",
+    "Deform",
     "DenseDescriptors",
     "Ecc",
     "Features",

@@ -50,6 +50,8 @@ REACH = 0.08
 """Tiles are shifted by up to this fraction of the width."""
 AGREES = 0.02
 """A tile agrees where it fits best within this fraction of the width: the tolerance of the CoMIR protocol."""
+LATTICE = 9
+"""Points along each axis to which an affine transform is fitted where a transform is none."""
 STRUCTURED = 0.15
 """A tile holds structure where its variance is at least this fraction of that of the whole image, in both images."""
 
@@ -114,7 +116,8 @@ def gather(
     Args:
         fixed: The fixed image, or its representation.
         moving: The moving one.
-        found: Maps world points of ``fixed`` to those of ``moving``; a linear transform.
+        found: Maps world points of ``fixed`` to those of ``moving``; of a deformation, the nearest affine transform is
+            judged.
         originals: The images that the representations were made of; the given images by default.
         novelty: Distance of the representations from those of training, see :class:`Evidence`.
         seed: Seed of the random displacements.
@@ -139,9 +142,10 @@ def _linear(fixed: Image, found: Transform) -> Linear:
     """The transform, or the affine one nearest to it over the image."""
     if isinstance(found, Linear):
         return found
-    corners = fixed.grid.corners
-    moved = found.map_points(corners)
-    rows = np.column_stack([corners, np.ones(len(corners))])
+    ticks = [np.linspace(0, n - 1, LATTICE) for n in fixed.grid.shape]
+    points = fixed.grid.index_to_world(np.array(list(product(*ticks))))
+    moved = found.map_points(points)
+    rows = np.column_stack([points, np.ones(len(points))])
     solution, *_ = np.linalg.lstsq(rows, moved, rcond=None)
     matrix = np.eye(fixed.ndim + 1)
     matrix[:-1] = solution.T

@@ -9,6 +9,7 @@ from modalign.image import Image
 from modalign.registration.alpha_amd import AlphaAmd
 from modalign.registration.auto import Auto
 from modalign.registration.curvealign import CurveAlign
+from modalign.registration.deform import Deform
 from modalign.registration.dense_descriptors import DenseDescriptors
 from modalign.registration.ecc import Ecc
 from modalign.registration.engine import check_dimensions
@@ -30,6 +31,7 @@ Method = (
     | MutualInformation
     | PhaseCorrelation
     | CurveAlign
+    | Deform
 )
 """Every registration method. A new one is one file, and its name here."""
 

@@ -17,6 +17,7 @@ from modalign.registration.evidence import Evidence, gather
 from modalign.registration.facts import MOST_AGREE, STRONG_ECHO, facts
 from modalign.registration.novelty import LatentStatistics
 from modalign.registration.registrar import Registration, Status
+from modalign.registration.soundness import limited
 
 LEAST_OVERLAP = 0.15
 """Less overlap is refused whatever else speaks for it: there is too little to judge by."""
@@ -97,8 +98,9 @@ class Judge:
             return replace(registration, confidence=0.0)
         evidence = gather(fixed, moving, found, originals, novelty=self._novelty(fixed, moving))
         confidence = self.calibration.probability(evidence)
-        status = judged(confidence, evidence, self.calibration)
-        why, stats = reasons(status, evidence), registration.stats
+        stats = registration.stats
+        limits = limited(judged(confidence, evidence, self.calibration), found, fixed_grid=fixed.grid, stats=stats)
+        status, why = limits.status, (*limits.reasons, *reasons(limits.status, evidence))
         verdict = Registration.judged(registration.engine, status, found, why, stats, confidence)
         notes = (*registration.notes, *filter(None, [self.note]))
         return replace(verdict, notes=notes, evidence=evidence.to_dict())
