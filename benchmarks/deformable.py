@@ -1,0 +1,243 @@
+"""Deformable registration measured: labels of neighbouring sections, of frames, and of subjects, before and after.
+
+    python benchmarks/deformable.py --part tuning --out results/deformable      # which weight, on training images
+    python benchmarks/deformable.py --part test --out results/deformable        # those weights, on unseen images
+
+Sets: ``sections`` (ssTEM of fly nerve cord, neighbours), ``slices`` (FIB-SEM, three slices apart), ``frames`` (phase
+contrast, neighbours), ``hippocampi`` (MRI of two subjects, grids centred on each other). Labels are mapped by nearest
+neighbour and compared over those above 0 that either map has. Peers need the extra ``benchmark``. Rows are kept in
+``rows.csv``; to repeat a row, delete it. CPU seconds are those of one process with one thread.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import process_time
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import tyro
+from datasets import data_root, require_data
+
+from modalign.evaluation.overlap import dice, hausdorff95
+from modalign.evaluation.statistics import bootstrap_interval
+from modalign.geometry import DisplacementField, Transform, deformation, identity
+from modalign.image import Image, Labels
+from modalign.io import read_image, read_labels, read_table, write_table
+from modalign.registration import Deform, register
+from modalign.registration.deform import WEIGHTS, SimilarityName
+
+Part: TypeAlias = Literal["tuning", "test"]
+Case: TypeAlias = tuple[str, Image, Image, Labels, Labels]
+"""Name, fixed and moving image, and their labels."""
+FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Weights that are tried, times the usual one of each similarity."""
+CLASSES = {**dict.fromkeys((0, 32, 64, 96, 128), 1), 159: 2, 191: 3, 223: 4, 255: 5}
+"""Of the fly's nerve cord: membrane of any direction, glia, mitochondrion, synapse, inside of cells."""
+KEYS = ("set", "case", "method", "weight", "noise")
+
+
+@dataclass(frozen=True)
+class Study:
+    """What to measure."""
+
+    part: Part
+    """Weights on training images, or the usual weights on unseen ones."""
+    out: Path = field(kw_only=True)
+    """Folder for the results."""
+    sets: tuple[str, ...] = ("sections", "slices", "frames", "hippocampi")
+    """Which sets."""
+    similarities: tuple[SimilarityName, ...] = ("mse", "ncc", "nmi", "mind")
+    """Which similarities."""
+    most: int = 100
+    """Cases of each set at most."""
+    noise: tuple[float, ...] = (0.0,)
+    """Standard deviations of noise added to both images, whose intensities run from 0 to 1."""
+    peers: bool = True
+    """Also run ANTs (test only)."""
+
+
+def sections(part: Part) -> Iterator[Case]:
+    """Neighbouring sections: 001 to 008 to tune on, 009 to 012 to test on."""
+    root = data_root() / "sstem_drosophila_vnc"
+    for n in {"tuning": (1, 3, 5), "test": (9, 10, 11)}[part]:
+        images = [read_image(root / "raw" / f"{k:03d}.png") for k in (n, n + 1)]
+        labels = [merged(read_labels(root / "label" / f"{k:03d}.png")) for k in (n, n + 1)]
+        yield f"{n:03d}", *images, *labels  # type: ignore[misc]
+
+
+def merged(labels: Labels) -> Labels:
+    """The classes of the fly's nerve cord, one number each."""
+    table = np.zeros(256, np.int32)
+    for value, number in CLASSES.items():
+        table[value] = number
+    return replace(labels, data=table[labels.data])
+
+
+def slices(part: Part) -> Iterator[Case]:
+    """Slices three apart: 0 to 34 to tune on, 35 to 49 to test on."""
+    root = data_root() / "fibsem_gala"
+    image, labels = read_image(root / "image" / "train.tif"), read_labels(root / "label" / "train.tif")
+    for z in {"tuning": (0, 10, 20), "test": (35, 38, 41, 44)}[part]:
+        planes = [z, z + 3]
+        grid = read_flat(image).grid
+        yield (
+            f"{z:03d}",
+            *(Image(image.data[:, k], grid) for k in planes),
+            *(Labels(labels.data[k].astype(np.int32), grid) for k in planes),
+        )  # type: ignore[misc]
+
+
+def read_flat(image: Image) -> Image:
+    """The first slice of a volume, on a grid of its own."""
+    from modalign.geometry import Grid
+
+    return Image(image.data[:, 0], Grid(image.grid.shape[1:]))
+
+
+def frames(part: Part) -> Iterator[Case]:
+    """Neighbouring frames: 001 to 016 to tune on, 017 to 024 to test on; cells against background."""
+    root = data_root() / "t98g_phase_timelapse" / "timelapse"
+    for n in {"tuning": (1, 6, 11), "test": range(17, 24)}[part]:
+        images = [read_image(root / "image" / f"{k:03d}.png") for k in (n, n + 1)]
+        labels = [read_labels(root / "instance_predicted" / f"{k:03d}.png") for k in (n, n + 1)]
+        yield f"{n:03d}", *images, *(replace(one, data=(one.data > 0).astype(np.int32)) for one in labels)  # type: ignore[misc]
+
+
+def hippocampi(part: Part) -> Iterator[Case]:
+    """Subjects against subjects: of 001 to 096 to tune on, 097 to 120 to test on, first with last."""
+    root = data_root() / "msd_hippocampus"
+    numbers = {"tuning": [*range(1, 7), *range(91, 97)], "test": [*range(97, 121)]}[part]
+    for one, other in zip(numbers[: len(numbers) // 2], reversed(numbers), strict=False):
+        images = [read_image(root / "image" / f"{k:03d}.nii.gz") for k in (one, other)]
+        labels = [read_labels(root / "label" / f"{k:03d}.nii.gz") for k in (one, other)]
+        grid = images[1].grid
+        origin = tuple((np.array(grid.origin) + images[0].grid.center - grid.center).tolist())
+        moved = replace(grid, origin=origin)
+        yield f"{one:03d}", images[0], images[1].with_grid(moved), labels[0], replace(labels[1], grid=moved)
+
+
+SETS: dict[str, Callable[[Part], Iterator[Case]]] = {
+    "sections": sections,
+    "slices": slices,
+    "frames": frames,
+    "hippocampi": hippocampi,
+}
+
+
+def main() -> None:
+    """Measure what the command line asks for and is not there yet."""
+    study = tyro.cli(Study)
+    require_data()
+    table = study.out / f"{study.part}.csv"
+    rows: list[dict[str, Any]] = list(read_table(table)) if table.is_file() else []
+    known = {tuple(str(row[key]) for key in KEYS) for row in rows}
+    for name in study.sets:
+        for number, case in enumerate(SETS[name](study.part)):
+            if number >= study.most:
+                break
+            for noise in study.noise:
+                for method, weight, run in methods(study):
+                    key = (name, case[0], method, f"{weight:g}", f"{noise:g}")
+                    if key in known:
+                        continue
+                    rows.append(dict(zip(KEYS, key, strict=True)) | measured(noisy(case, noise), run))
+                    write_table(table, rows)
+                    print(f"\r{' '.join(key)}        ", end="", file=sys.stderr, flush=True)
+    print(f"\n{summary(rows)}")
+
+
+Run: TypeAlias = Callable[[Image, Image], tuple[Transform, Mapping[str, float]]]
+
+
+def methods(study: Study) -> Iterator[tuple[str, float, Run]]:
+    """Each method with its weight."""
+    yield "identity", 0.0, lambda fixed, _: (identity(fixed.ndim), {})
+    if study.part == "test" and study.peers:
+        yield "ANTs SyN", 0.0, ants_syn
+    for name in study.similarities:
+        for factor in FACTORS if study.part == "tuning" else (1.0,):
+            weight = WEIGHTS[name] * factor
+            yield f"deform {name}", weight, deformer(Deform("none", name, weight, check_back=False))
+
+
+def deformer(method: Deform) -> Run:
+    """Our engine."""
+
+    def run(fixed: Image, moving: Image) -> tuple[Transform, Mapping[str, float]]:
+        found = register(fixed, moving, method)
+        assert found.candidate is not None, found.reasons
+        return found.candidate, found.stats
+
+    return run
+
+
+def ants_syn(fixed: Image, moving: Image) -> tuple[Transform, Mapping[str, float]]:
+    """ANTs SyN without a linear part, with its usual settings."""
+    import ants
+
+    grid, values = fixed.grid, []
+    for image in (fixed, moving.resampled(grid, identity(fixed.ndim))):
+        scaled = image.data[0].astype(np.float32)
+        values.append(ants.from_numpy(np.ascontiguousarray(scaled), spacing=list(grid.spacing)))
+    found = ants.registration(*values, type_of_transform="SyNOnly")
+    warps = [ants.image_read(path).numpy() for path in found["fwdtransforms"] if path.endswith(".nii.gz")]
+    field_ = np.moveaxis(np.asarray(warps[0], np.float32), -1, 0)  # made in array order, as the images were
+    axes = np.array(grid.direction)
+    return DisplacementField(np.tensordot(axes, field_, axes=1).astype(np.float32), grid), {}
+
+
+def noisy(case: Case, sigma: float) -> Case:
+    """A case with Gaussian noise on both images, after their intensities were brought to 0 to 1."""
+    name, fixed, moving, *labels = case
+    if not sigma:
+        return case
+    rng, images = np.random.default_rng(int(name)), []
+    for image in (fixed, moving):
+        values = image.data.astype(np.float32)
+        low, high = np.percentile(values, (0.5, 99.5))
+        scaled = np.clip((values - low) / (high - low), 0, 1)
+        images.append(image.with_data((scaled + sigma * rng.standard_normal(values.shape)).astype(np.float32)))
+    return name, *images, *labels  # type: ignore[return-value]
+
+
+def measured(case: Case, run: Run) -> dict[str, Any]:
+    """One case by one method."""
+    _, fixed, moving, fixed_labels, moving_labels = case
+    started = process_time()
+    found, stats = run(fixed, moving)
+    seconds = process_time() - started
+    warped = moving_labels.resampled(fixed_labels.grid, found).data
+    shape = deformation(found, fixed.grid)
+    return {
+        "dice": round(dice(fixed_labels.data, warped), 5),
+        "hd95": round(hausdorff95(fixed_labels.data, warped, fixed.grid.spacing), 4),
+        "folded": f"{shape.folded:.3g}",
+        "folded_volume": f"{shape.folded_volume:.3g}",
+        "sd_log": round(shape.sd_log, 4),
+        "steps": int(stats.get("steps", 0)),
+        "cpu_seconds": round(seconds, 2),
+    }
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Means over the cases of each set."""
+    lines = ["| set | method | weight | noise | Dice | HD95 | folded | SDlogJ | CPU-s | cases |", "|---" * 10 + "|"]
+    keys = dict.fromkeys(tuple(str(row[k]) for k in KEYS if k != "case") for row in rows)
+    for key in keys:
+        some = [row for row in rows if tuple(str(row[k]) for k in KEYS if k != "case") == key]
+        values = {name: np.array([float(row[name]) for row in some]) for name in COLUMNS}
+        span = bootstrap_interval(values["dice"], [str(row["case"]) for row in some], lambda v: float(np.mean(v)))
+        lines.append(
+            f"| {' | '.join(key)} | {values['dice'].mean():.4f} ({span.low:.3f}–{span.high:.3f}) "
+            f"| {values['hd95'].mean():.2f} | {values['folded'].mean():.3%} | {values['sd_log'].mean():.3f} "
+            f"| {values['cpu_seconds'].mean():.1f} | {len(some)} |"
+        )
+    return "\n".join(lines)
+
+
+COLUMNS = ("dice", "hd95", "folded", "sd_log", "cpu_seconds")
+
+if __name__ == "__main__":
+    main()
