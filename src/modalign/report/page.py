@@ -2,6 +2,7 @@
 
 import json
 import math
+from base64 import b64encode
 from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from modalign import __version__
 from modalign.geometry import Transform
 from modalign.io import plain
 from modalign.report.advice import advice
+from modalign.report.bending import bending_picture
 from modalign.report.comparison import Comparison
 from modalign.report.content import AXES, InputRecord, ReportContent
 from modalign.report.encoding import LOSSLESS, encoded, gray_uri, layers
@@ -68,6 +70,7 @@ def report_page(content: ReportContent) -> str:
         shown_as=_shown_as(planes[0], content, quality),
         before=_before(content),
         transform=_transform(content),
+        bending=_bending(content),
         inputs=[_input(record) for record in content.inputs],
         advice=advice(content),
         downloads=[{"name": d.name, "uri": _text_uri(d.name, d.content)} for d in content.downloads],
@@ -211,6 +214,13 @@ def _transform(content: ReportContent) -> dict[str, Any] | None:
             for table in matrix_tables(candidate)
         ],
     }
+
+
+def _bending(content: ReportContent) -> str | None:
+    """The picture of the deformation as a data URI; ``None`` where nothing bends."""
+    candidate = content.registration.candidate
+    picture = None if candidate is None else bending_picture(candidate, content.fixed.grid)
+    return None if picture is None else f"data:image/png;base64,{b64encode(picture).decode('ascii')}"
 
 
 def _units(content: ReportContent, transform: Transform) -> str:
