@@ -181,7 +181,7 @@ def ants_syn(fixed: Image, moving: Image) -> tuple[Transform, Mapping[str, float
     for image in (fixed, moving.resampled(grid, identity(fixed.ndim))):
         scaled = image.data[0].astype(np.float32)
         values.append(ants.from_numpy(np.ascontiguousarray(scaled), spacing=list(grid.spacing)))
-    found = ants.registration(*values, type_of_transform="SyNOnly")
+    found = ants.registration(*values, type_of_transform="SyNOnly", initial_transform="identity")
     warps = [ants.image_read(path).numpy() for path in found["fwdtransforms"] if path.endswith(".nii.gz")]
     field_ = np.moveaxis(np.asarray(warps[0], np.float32), -1, 0)  # made in array order, as the images were
     axes = np.array(grid.direction)

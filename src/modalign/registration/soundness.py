@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 
-from modalign.geometry import Grid, Linear, Transform, deformation
+from modalign.geometry import Chain, DisplacementField, Grid, Linear, Transform, deformation
 from modalign.registration.registrar import Status
 
 LARGEST_STRETCH = 20.0
@@ -31,12 +32,12 @@ def limited(status: Status, found: Transform, *, fixed_grid: Grid, stats: Mappin
     Args:
         status: What the linear alignment deserves.
         found: Maps world points of the fixed image; anything but a deformation is left as it is.
-        fixed_grid: The pixels whose cells may not fold.
+        fixed_grid: The pixels whose cells may not fold; where the field has fewer, its own.
         stats: Of the registration: ``gain`` and ``back_and_forth``, where they were measured.
     """
     if isinstance(found, Linear) or status == "refused":
         return Limits(status)
-    here = deformation(found, fixed_grid)
+    here = deformation(found, _nodes(found, fixed_grid))
     if here.folded > 0:
         return Limits(
             "refused", (f"the deformation folds {here.folded:.2%} of the image: make it smoother (--weight)",)
@@ -49,3 +50,10 @@ def limited(status: Status, found: Transform, *, fixed_grid: Grid, stats: Mappin
     if stats.get("back_and_forth", 0.0) > LARGEST_DISAGREEMENT:
         doubts.append(f"there and back again leads {stats['back_and_forth']:.1%} of the width away")
     return Limits("unsure", tuple(doubts)) if doubts else Limits(status)
+
+
+def _nodes(found: Transform, fixed: Grid) -> Grid:
+    """Where folds are looked for: between its nodes, a field is linear."""
+    first = found.transforms[0] if isinstance(found, Chain) else found
+    own = first.grid if isinstance(first, DisplacementField) else fixed
+    return min(own, fixed, key=lambda grid: prod(grid.shape))

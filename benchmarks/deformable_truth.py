@@ -1,0 +1,145 @@
+"""Deformable registration across modalities, with a known deformation: end-point errors.
+
+    python benchmarks/deformable_truth.py bf-shg --model MODEL --out results/deformable_truth
+
+Unseen pairs, aligned by acquisition; the moving image is bent by a random cubic B-spline field with knots every 64
+pixels and found again without a linear part. The error is the mean distance between what was found and the truth, in
+pixels, over the fixed image without a rim of 24 pixels. ANTs SyN compares Mattes mutual information, its usual metric,
+on gray images. Rows are kept in ``rows.csv``; to repeat a row, delete it.
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import process_time
+from typing import Any
+
+import numpy as np
+import tyro
+from datasets import require_data
+from deformable import Run, ants_syn, deformer
+from retrieval import SETS, SetName
+from scipy import ndimage
+
+from modalign.data.pairs import Pair
+from modalign.evaluation.statistics import bootstrap_interval
+from modalign.geometry import DisplacementField, deformation, identity
+from modalign.image import Image
+from modalign.io import read_table, write_table
+from modalign.local_features.channels import gray
+from modalign.registration import Deform
+from modalign.registration.deform import WEIGHTS
+from modalign.representation import ComirModel
+
+KNOTS, RIM = 64, 24
+KEYS = ("set", "pair", "draw", "method")
+
+
+@dataclass(frozen=True)
+class Study:
+    """What to measure."""
+
+    set: tyro.conf.Positional[SetName]
+    """Which images."""
+    out: Path = field(kw_only=True)
+    """Folder for the results."""
+    model: Path | None = None
+    """CoMIR model folder."""
+    pixels: float = 12.0
+    """Largest displacement."""
+    draws: int = 1
+    """Deformations of each pair."""
+    most: int = 100
+    """Pairs at most."""
+    seed: int = 0
+    """Of the deformations."""
+
+
+def main() -> None:
+    """Measure what is not there yet."""
+    study = tyro.cli(Study)
+    require_data()
+    model = None if study.model is None else ComirModel.load(study.model)
+    table = study.out / "rows.csv"
+    rows: list[dict[str, Any]] = list(read_table(table)) if table.is_file() else []
+    known = {tuple(str(row[key]) for key in KEYS) for row in rows}
+    for pair in SETS[study.set]()[1][: study.most]:
+        for draw in range(study.draws):
+            truth = random_field(pair, study, draw)
+            moving = bent(pair, truth)
+            for name, images, run in methods(pair.fixed, moving, model):
+                key = (study.set, pair.name, str(draw), name)
+                if key not in known:
+                    rows.append(dict(zip(KEYS, key, strict=True)) | measured(images, run, truth, pair))
+                    write_table(table, rows)
+                    print(f"\r{' '.join(key)}            ", end="", file=sys.stderr, flush=True)
+    print(f"\n{summary(rows)}")
+
+
+def random_field(pair: Pair, study: Study, draw: int) -> DisplacementField:
+    """What the fixed image's points are displaced by, in the moving one."""
+    grid = pair.fixed.grid
+    rng = np.random.default_rng([study.seed, draw, *map(ord, pair.name)])
+    places = [np.linspace(1.5, n / KNOTS + 1.5, n) for n in grid.shape]
+    knots = [rng.uniform(-1, 1, tuple(n // KNOTS + 5 for n in grid.shape)) for _ in grid.shape]
+    lattice = np.meshgrid(*places, indexing="ij")
+    field_ = np.stack([ndimage.map_coordinates(k, lattice, order=3, prefilter=False) for k in knots])
+    scale = study.pixels * min(grid.spacing) / np.linalg.norm(field_, axis=0).max()
+    return DisplacementField((scale * field_).astype(np.float32), grid)
+
+
+def bent(pair: Pair, truth: DisplacementField) -> Image:
+    """The moving image, so that the truth leads from the fixed image to it."""
+    return pair.moving.with_grid(pair.fixed.grid).resampled(pair.fixed.grid, truth.inverse(), order=1)
+
+
+def methods(fixed: Image, moving: Image, model: ComirModel | None) -> Iterator[tuple[str, tuple[Image, Image], Run]]:
+    """Each method with the images that it sees."""
+    yield "identity", (fixed, moving), lambda one, _: (identity(one.ndim), {})
+    yield "ANTs SyN, mutual information", (gray(fixed), gray(moving)), ants_syn
+    for name in ("nmi", "mind"):
+        yield f"deform {name}", (fixed, moving), deformer(Deform("none", name, WEIGHTS[name], check_back=False))
+    if model is not None:
+        encoders = model.encoders()
+        images = encoders[0].encode(fixed), encoders[1].encode(moving)
+        yield "ANTs SyN, mutual information, on CoMIRs", (gray(images[0]), gray(images[1])), ants_syn
+        for name in ("mse", "ncc", "mind"):
+            yield f"deform {name} on CoMIRs", images, deformer(Deform("none", name, WEIGHTS[name], check_back=False))
+
+
+def measured(images: tuple[Image, Image], run: Run, truth: DisplacementField, pair: Pair) -> dict[str, Any]:
+    """One pair by one method."""
+    started = process_time()
+    found, _ = run(*images)
+    seconds = process_time() - started
+    grid = truth.grid
+    inner = tuple(slice(RIM, -RIM) for _ in grid.shape)
+    points = grid.points[inner][pair.fixed.valid[inner]]
+    away = np.linalg.norm(found.map_points(points) - truth.map_points(points), axis=-1) / min(grid.spacing)
+    return {
+        "error": round(float(away.mean()), 4),
+        "median": round(float(np.median(away)), 4),
+        "folded": f"{deformation(found, grid).folded:.3g}",
+        "cpu_seconds": round(seconds, 2),
+    }
+
+
+def summary(rows: list[dict[str, Any]]) -> str:
+    """Means over the pairs."""
+    lines = ["| set | method | mean error, px | median, px | folded | CPU-s | cases |", "|---" * 7 + "|"]
+    for name, method in dict.fromkeys((str(row["set"]), str(row["method"])) for row in rows):
+        some = [row for row in rows if (row["set"], row["method"]) == (name, method)]
+        error, median, folded, seconds = (
+            np.array([float(row[key]) for row in some]) for key in ("error", "median", "folded", "cpu_seconds")
+        )
+        span = bootstrap_interval(error, [str(row["pair"]) for row in some], lambda v: float(np.mean(v)))
+        lines.append(
+            f"| {name} | {method} | {error.mean():.2f} ({span.low:.2f}–{span.high:.2f}) | {median.mean():.2f} "
+            f"| {folded.mean():.2%} | {seconds.mean():.1f} | {len(some)} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
