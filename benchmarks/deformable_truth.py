@@ -98,14 +98,15 @@ def methods(fixed: Image, moving: Image, model: ComirModel | None) -> Iterator[t
     """Each method with the images that it sees."""
     yield "identity", (fixed, moving), lambda one, _: (identity(one.ndim), {})
     yield "ANTs SyN, mutual information", (gray(fixed), gray(moving)), ants_syn
-    for name in ("nmi", "mind"):
-        yield f"deform {name}", (fixed, moving), deformer(Deform("none", name, WEIGHTS[name], check_back=False))
+    for name, weight in (("nmi", 1.0), ("mind", 3.0)):
+        yield f"deform {name} {weight:g}", (fixed, moving), deformer(Deform("none", name, weight, check_back=False))
     if model is not None:
         encoders = model.encoders()
         images = encoders[0].encode(fixed), encoders[1].encode(moving)
         yield "ANTs SyN, mutual information, on CoMIRs", (gray(images[0]), gray(images[1])), ants_syn
-        for name in ("mse", "ncc", "mind"):
-            yield f"deform {name} on CoMIRs", images, deformer(Deform("none", name, WEIGHTS[name], check_back=False))
+        for name, weight in (("ncc", WEIGHTS["ncc"]), ("ncc", 3.0), ("mind", 1.0)):
+            label = f"deform {name} {weight:g} on CoMIRs"
+            yield label, images, deformer(Deform("none", name, weight, check_back=False))
 
 
 def measured(images: tuple[Image, Image], run: Run, truth: DisplacementField, pair: Pair) -> dict[str, Any]:

@@ -6,6 +6,7 @@ outermost pixel goes on, for images and for fields.
 
 import math
 from functools import lru_cache
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -18,12 +19,16 @@ LARGEST_STEP = 0.5
 """In pixels: the exponential of a velocity is composed of steps of at most this length."""
 
 
-def warp(maps: Float[Tensor, "1 c *spatial"], displacement: Float[Tensor, "1 ndim *spatial"]) -> Tensor:
-    """Maps at the displaced places of their pixels, by linear interpolation."""
+def warp(
+    maps: Float[Tensor, "1 c *spatial"],
+    displacement: Float[Tensor, "1 ndim *spatial"],
+    beyond: Literal["border", "zeros"] = "border",
+) -> Tensor:
+    """Maps at the displaced places of their pixels, by linear interpolation; beyond the border it goes on, or is 0."""
     shape = displacement.shape[2:]
     scale = displacement.new_tensor([2 / max(n - 1, 1) for n in shape])
     x_first = (_places(shape, displacement.device) + displacement.movedim(1, -1) * scale).flip(-1)
-    warped: Tensor = functional.grid_sample(maps, x_first, padding_mode="border", align_corners=True)
+    warped: Tensor = functional.grid_sample(maps, x_first, padding_mode=beyond, align_corners=True)
     return warped
 
 

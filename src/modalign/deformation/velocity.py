@@ -117,7 +117,7 @@ def find_flow(
         def tell(share: float, done: int = done, level: Level = level) -> None:
             advance((done + share * level.fixed.numel()) / work)
 
-        before = float(comparison(torch.zeros(1, len(control), *level.shape)))
+        before = comparison.before
         velocity, after, count = _descend(start, comparison, options, tell)
         taken, done = taken + count, done + level.fixed.numel()
     assert velocity is not None
@@ -131,17 +131,28 @@ def unlikeness_under(level: Level, similarity: Similarity, displacement: Float[T
 
 
 class _Comparison:
-    """The unlikeness of two images of a level under a displacement."""
+    """The unlikeness of two images of a level under a displacement.
+
+    Pixels that are led out of the moving image count as if nothing had been gained there: else the best would be to
+    lead all away that do not fit.
+    """
 
     def __init__(self, level: Level, similarity: Similarity, order: Order) -> None:
         self.level, self.similarity, self.order = level, similarity, order
         with torch.no_grad():
             self.fixed = similarity.describe(level.fixed)
             self.moving = similarity.describe(level.moving) if order == "features-first" else (level.moving,)
+            self.seen = level.mask * level.moving_mask
+            still = torch.zeros(1, len(level.shape), *level.shape)
+            self.before = float(self._inside(still, self.seen))
 
     def __call__(self, displacement: Tensor) -> Tensor:
         with torch.no_grad():
-            mask = self.level.mask * warp(self.level.moving_mask, displacement.detach())
+            mask = self.level.mask * warp(self.level.moving_mask, displacement.detach(), beyond="zeros")
+            share = (mask.sum() / self.seen.sum().clamp(min=1)).clamp(max=1)
+        return share * self._inside(displacement, mask) + (1 - share) * self.before
+
+    def _inside(self, displacement: Tensor, mask: Tensor) -> Tensor:
         warped = [warp(maps, on_pixels(displacement, maps.shape[2:])) for maps in self.moving]
         described = warped if self.order == "features-first" else self.similarity.describe(warped[0])
         return self.similarity.compare(described, self.fixed, mask)

@@ -30,7 +30,7 @@ Start: TypeAlias = Literal["rigid", "similarity", "affine", "none"]
 Range: TypeAlias = tuple[Float[Array, " channels"], Float[Array, " channels"]]
 SimilarityName: TypeAlias = Literal["mse", "ncc", "nmi", "mind"]
 
-WEIGHTS: Mapping[SimilarityName, float] = MappingProxyType({"mse": 0.01, "ncc": 0.2, "nmi": 0.1, "mind": 0.03})
+WEIGHTS: Mapping[SimilarityName, float] = MappingProxyType({"mse": 0.02, "ncc": 0.4, "nmi": 0.2, "mind": 0.2})
 """Of the regulariser beside each similarity, whose numbers are not of one size."""
 FINEST_SIDES = {2: 512, 3: 96}
 """Side, in pixels, of the square or cube with as many pixels as the finest level has at most."""
@@ -59,8 +59,8 @@ class Deform(Engine):
     similarity: SimilarityName = "ncc"
     """``mse`` for equal brightness, ``ncc`` for one modality or representations, ``nmi`` and ``mind`` for two."""
     weight: float = 0.0
-    """How smooth the deformation is to be; by default a value for each similarity: mse 0.01, ncc 0.2, nmi 0.1, mind
-    0.03."""
+    """How smooth the deformation is to be; by default a value for each similarity: mse 0.02, ncc 0.4, nmi 0.2, mind
+    0.2. Representations of two modalities want more: ncc 3."""
     regulariser: Literal["diffusion", "bending"] = "diffusion"
     """What is to be small: differences of the velocity between neighbours, or second differences."""
     order: Literal["warp-first", "features-first"] = "warp-first"
