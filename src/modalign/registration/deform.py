@@ -1,6 +1,6 @@
 """Deformable registration: a linear start, then the flow that makes the images most alike."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
@@ -57,7 +57,8 @@ class Deform(Engine):
     start: Start = "affine"
     """The linear alignment before, by the engine ``auto``; ``none`` where the images lie on each other already."""
     similarity: SimilarityName = "ncc"
-    """``mse`` for equal brightness, ``ncc`` for one modality or representations, ``nmi`` and ``mind`` for two."""
+    """``mse`` for equal contrast, ``ncc`` for one modality or representations, ``nmi`` and ``mind`` for two. Each image is
+    brought to 0 to 1 between its percentiles before."""
     weight: float = 0.0
     """How smooth the deformation is to be; by default a value for each similarity: mse 0.02, ncc 0.4, nmi 0.2, mind
     0.2. Representations of two modalities want more: ncc 3."""
@@ -175,9 +176,7 @@ class Deform(Engine):
         spacings = [spacing]
         while len(spacings) < MOST_LEVELS and min(fixed.grid.extent) / spacings[0] / 2 >= COARSEST_SIDE:
             spacings.insert(0, 2 * spacings[0])
-        ranges = (
-            [_range((fixed, moving))] * 2 if self.similarity == "mse" else [_range((one,)) for one in (fixed, moving)]
-        )
+        ranges = [_range(image) for image in (fixed, moving)]
         grids, levels = [], []
         for size in spacings:
             still = workspace.isotropic(fixed, size)
@@ -203,10 +202,10 @@ def _level(fixed: Image, moving: Image, ranges: "list[Range]") -> "Level":
     return Level(*images, *masks)
 
 
-def _range(images: Sequence[Image]) -> Range:
-    """What becomes 0 and 1 of each channel; of several images on one scale, their extremes."""
-    ends = [np.percentile(image.data[:, image.valid].astype(np.float32), PERCENTILES, axis=1) for image in images]
-    return np.min(ends, axis=0)[0], np.max(ends, axis=0)[1]
+def _range(image: Image) -> Range:
+    """What becomes 0 and 1 of each channel."""
+    low, high = np.percentile(image.data[:, image.valid].astype(np.float32), PERCENTILES, axis=1)
+    return low, high
 
 
 def _scaled(image: Image, limits: Range) -> Float[Array, "channels *spatial"]:
