@@ -57,8 +57,8 @@ class Deform(Engine):
     start: Start = "affine"
     """The linear alignment before, by the engine ``auto``; ``none`` where the images lie on each other already."""
     similarity: SimilarityName = "ncc"
-    """``mse`` for equal contrast, ``ncc`` for one modality or representations, ``nmi`` and ``mind`` for two. Each image is
-    brought to 0 to 1 between its percentiles before."""
+    """``mse`` for equal contrast, ``ncc`` for one modality or representations, ``nmi`` and ``mind`` for two. Each image
+    is brought to 0 to 1 between its percentiles before."""
     weight: float = 0.0
     """How smooth the deformation is to be; by default a value for each similarity: mse 0.02, ncc 0.4, nmi 0.2, mind
     0.2. Representations of two modalities want more: ncc 3."""
