@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from modalign.registration import (
     method_from_dict,
     method_to_dict,
 )
+from modalign.registration.methods import Method
 from modalign.registration.workspace import finest_spacing, isotropic, pictures
 
 
@@ -29,7 +31,7 @@ def test_a_saved_method_comes_back_from_json(method):
 
 
 def test_names_are_unique_and_dimensions_stated():
-    assert len(METHODS) == 10
+    assert len(METHODS) == len(get_args(Method))
     assert all(ENGINES[name] == kind() for name, kind in METHODS.items())
     assert all(kind.ndims <= {2, 3} for kind in METHODS.values())
 
