@@ -19,20 +19,30 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import tyro
 from datasets import data_root, require_data
+from deformable_peers import Run, ants_syn, elastix_bspline
 
-from modalign.evaluation.overlap import dice, hausdorff95
 from modalign.evaluation.statistics import bootstrap_interval
-from modalign.geometry import DisplacementField, Transform, deformation, identity
+from modalign.geometry import Transform, deformation, identity
 from modalign.image import Image, Labels
 from modalign.io import read_image, read_labels, read_table, write_table
-from modalign.registration import Deform, register
-from modalign.registration.deform import WEIGHTS, SimilarityName
+from modalign.overlap import dice, hausdorff95
+from modalign.registration import Auto, Deform, register
+from modalign.registration.similarity_choice import WEIGHTS, SimilarityName
 
 Part: TypeAlias = Literal["tuning", "test"]
 Case: TypeAlias = tuple[str, Image, Image, Labels, Labels]
 """Name, fixed and moving image, and their labels."""
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Weights that are tried, times the usual one of each similarity."""
+USUAL = {
+    **WEIGHTS,
+    "ncc-sup": WEIGHTS["ncc"],
+    "deepsim-ae": WEIGHTS["deepsim"],
+    "deepsim-seg": WEIGHTS["deepsim"],
+}
+"""Weights of the regulariser."""
+WEIGHTS_OF: dict[tuple[str, str], float] = {}
+"""Those that were better on the tuning images of a set."""
 CLASSES = {**dict.fromkeys((0, 32, 64, 96, 128), 1), 159: 2, 191: 3, 223: 4, 255: 5}
 """Of the fly's nerve cord: membrane of any direction, glia, mitochondrion, synapse, inside of cells."""
 KEYS = ("set", "case", "method", "weight", "noise")
@@ -48,14 +58,16 @@ class Study:
     """Folder for the results."""
     sets: tuple[str, ...] = ("sections", "slices", "frames", "hippocampi")
     """Which sets."""
-    similarities: tuple[SimilarityName, ...] = ("mse", "ncc", "nmi", "mind")
-    """Which similarities."""
+    similarities: tuple[str, ...] = ("mse", "ncc", "nmi", "mind", "deepsim-ae", "deepsim-seg")
+    """Which similarities; ncc-sup is for networks alone."""
+    methods: tuple[str, ...] = ("identity", "affine", "peers", "pair")
+    """Among identity, affine, peers (ANTs and elastix), pair and network; tuning is of pair alone."""
+    models: Path = Path("results/deformable_models")
+    """What deformable_models.py has trained."""
     most: int = 100
     """Cases of each set at most."""
     noise: tuple[float, ...] = (0.0,)
     """Standard deviations of noise added to both images, whose intensities run from 0 to 1."""
-    peers: bool = True
-    """Also run ANTs (test only)."""
 
 
 def sections(part: Part) -> Iterator[Case]:
@@ -138,7 +150,7 @@ def main() -> None:
             if number >= study.most:
                 break
             for noise in study.noise:
-                for method, weight, run in methods(study):
+                for method, weight, run in methods(study, name):
                     key = (name, case[0], method, f"{weight:g}", f"{noise:g}")
                     if key in known:
                         continue
@@ -148,18 +160,39 @@ def main() -> None:
     print(f"\n{summary(rows)}")
 
 
-Run: TypeAlias = Callable[[Image, Image], tuple[Transform, Mapping[str, float]]]
-
-
-def methods(study: Study) -> Iterator[tuple[str, float, Run]]:
-    """Each method with its weight."""
-    yield "identity", 0.0, lambda fixed, _: (identity(fixed.ndim), {})
-    if study.part == "test" and study.peers:
+def methods(study: Study, name: str) -> Iterator[tuple[str, float, Run]]:
+    """Each method with its weight, for a set."""
+    if study.part == "test" and "identity" in study.methods:
+        yield "identity", 0.0, lambda fixed, _: (identity(fixed.ndim), {})
+    if study.part == "test" and "affine" in study.methods:
+        yield "affine", 0.0, affine
+    if study.part == "test" and "peers" in study.methods:
         yield "ANTs SyN", 0.0, ants_syn
-    for name in study.similarities:
+        yield "elastix B-spline", 0.0, elastix_bspline()
+    for kind in study.similarities:
+        usual = WEIGHTS_OF.get((name, kind), USUAL[kind])
         for factor in FACTORS if study.part == "tuning" else (1.0,):
-            weight = WEIGHTS[name] * factor
-            yield f"deform {name}", weight, deformer(Deform("none", name, weight, check_back=False))
+            chosen = similarity(study.models, name, kind)
+            if "pair" in study.methods and kind != "ncc-sup":
+                method = Deform("none", *chosen, weight=usual * factor, check_back=False)
+                yield f"deform {kind}", usual * factor, deformer(method)
+        if "network" in study.methods:
+            network = str(study.models / f"{name}-net-{kind}")
+            told = Deform("none", *chosen, network=network, weight=usual, steps=0, check_back=False)
+            yield f"network {kind}", usual, deformer(told)
+            yield f"network {kind} refined", usual, deformer(replace(told, steps=40))
+
+
+def similarity(models: Path, name: str, kind: str) -> tuple[SimilarityName, str]:
+    """The similarity and the features of a kind such as ``deepsim-seg``."""
+    metric, _, rest = kind.partition("-")
+    return metric, str(models / f"{name}-{rest}") if metric == "deepsim" else ""  # type: ignore[return-value]
+
+
+def affine(fixed: Image, moving: Image) -> tuple[Transform, Mapping[str, float]]:
+    """Our linear alignment; where it is refused, none."""
+    found = register(fixed, moving, Auto(transform="affine", max_rotation_degrees=20))
+    return found.fixed_to_moving or identity(fixed.ndim), {}
 
 
 def deformer(method: Deform) -> Run:
@@ -171,21 +204,6 @@ def deformer(method: Deform) -> Run:
         return found.candidate, found.stats
 
     return run
-
-
-def ants_syn(fixed: Image, moving: Image) -> tuple[Transform, Mapping[str, float]]:
-    """ANTs SyN without a linear part, with its usual settings."""
-    import ants
-
-    grid, values = fixed.grid, []
-    for image in (fixed, moving.resampled(grid, identity(fixed.ndim))):
-        scaled = image.data[0].astype(np.float32)
-        values.append(ants.from_numpy(np.ascontiguousarray(scaled), spacing=list(grid.spacing)))
-    found = ants.registration(*values, type_of_transform="SyNOnly", initial_transform="identity")
-    warps = [ants.image_read(path).numpy() for path in found["fwdtransforms"] if path.endswith(".nii.gz")]
-    field_ = np.moveaxis(np.asarray(warps[0], np.float32), -1, 0)  # made in array order, as the images were
-    axes = np.array(grid.direction)
-    return DisplacementField(np.tensordot(axes, field_, axes=1).astype(np.float32), grid), {}
 
 
 def noisy(case: Case, sigma: float) -> Case:

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import tyro
 from datasets import require_data
-from deformable import Run, ants_syn, deformer
+from deformable import deformer
+from deformable_peers import Run, ants_syn
 from retrieval import SETS, SetName
 from scipy import ndimage
 
@@ -29,7 +30,7 @@ from modalign.image import Image
 from modalign.io import read_table, write_table
 from modalign.local_features.channels import gray
 from modalign.registration import Deform
-from modalign.registration.deform import WEIGHTS
+from modalign.registration.similarity_choice import WEIGHTS
 from modalign.representation import ComirModel
 
 KNOTS, RIM = 64, 24

@@ -20,10 +20,10 @@ from modalign.evaluation.benchmark.plan import DO_NOTHING, EncoderPlan, Registra
 from modalign.evaluation.benchmark.protocols import Comir, MultiRegEval, Natural, Protocol
 from modalign.evaluation.benchmark.task import ViewTask
 from modalign.evaluation.benchmark.views import ViewPlan
-from modalign.evaluation.overlap import dice
 from modalign.geometry import Grid, Rigid, Transform, as_rows, identity, rotation_matrix
 from modalign.image import Image, Labels, Points
 from modalign.io import read_image, write_image, write_labels, write_points, write_transform
+from modalign.overlap import dice
 from modalign.registration import Registration
 from modalign.representation.handmade import GradientMagnitude
 

@@ -65,9 +65,13 @@ def _folder_facts(path: Path) -> dict[str, Any]:
         return {"kind": "image", **describe_image(path)}
     if not (path / "model.json").is_file():
         raise UnreadableFileError(path, "holds no model, no result, no DICOM series and no OME-Zarr image")
-    from modalign.representation import ComirModel
+    from modalign.deformation import DeformModel
+    from modalign.representation import ComirModel, FeatureModel
 
-    return {"kind": "model", **ComirModel.load(path).card.to_dict()}
+    kinds = {"features": FeatureModel, "deform": DeformModel}
+    saved = read_json(path / "model.json")
+    kind: Any = kinds.get(str(saved.get("method")) if isinstance(saved, Mapping) else "", ComirModel)
+    return {"kind": "model", **kind.load(path).card.to_dict()}
 
 
 def _is_result(record: Any) -> bool:

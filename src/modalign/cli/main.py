@@ -16,7 +16,7 @@ from modalign.errors import ModalignError
 VERBS = MappingProxyType(
     {
         "demo": "See it happen: train on made-up tissue and align unseen pairs. Needs no data.",
-        "train": "Learn a shared representation from a folder of aligned pairs.",
+        "train": "Learn a shared representation from aligned pairs (also: train features, train deform).",
         "encode": "Turn an image into its representation.",
         "register": "Find the transform between two images, and apply it.",
         "batch": "Register many pairs that a table lists, on one machine or many.",

@@ -1,23 +1,21 @@
 """``modalign train``."""
 
 import shlex
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
-from types import FrameType
 from typing import Annotated, Literal
 
 import tyro
 
 from modalign.cli.console import EXIT_NOT_TRUSTED, parse, progress
+from modalign.cli.unfinished import check_out, interruptible, remove_state, unfinished_state
 from modalign.data.pairs import Pair, PairFiles, apart, find_pairs, load_pairs, read_pair_table, split_pairs
 from modalign.data.shelf import Shelf
-from modalign.errors import InvalidInputError, OutputError, PairingError
-from modalign.io import check_replaceable, image_files
+from modalign.errors import InvalidInputError, PairingError
+from modalign.io import image_files
 from modalign.nn import TiramisuOptions
 from modalign.training import ComirOptions, MemoryPlan, TrainedComir, TrainingProgress, fit_comir
 
@@ -28,6 +26,9 @@ class Train:
 
     The pairs are two folders of images with the same file stems, or one CSV file with the columns fixed and moving
     (and mask, if there is one). The two images of a pair show the same place, pixel on pixel.
+
+    'modalign train features' and 'modalign train deform' learn other networks: see their --help. (A folder of one of
+    these names is ./features or ./deform.)
     """
 
     fixed: tyro.conf.Positional[Path]
@@ -60,26 +61,23 @@ class Train:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the verb; returns the exit status."""
+    """Run the verb, or the one named by its first argument; returns the exit status."""
+    if arguments and arguments[0] in ("features", "deform"):
+        from modalign.cli.train_network import run_deform, run_features
+
+        return (run_features if arguments[0] == "features" else run_deform)(arguments[1:])
     command = parse(Train, "train", arguments)
     options = command.options
     if command.network == "tiramisu":
         options = replace(options, network=TiramisuOptions())
-    check_replaceable(command.out)
-    if (command.out / "model.json").exists() and not command.overwrite:
-        raise OutputError(command.out, "already holds a model; name another folder, or add --overwrite to replace it")
+    check_out(command.out, overwrite=command.overwrite)
     shelf = Shelf(next(folder for folder in command.out.resolve().parents if folder.is_dir()), command.keep_in_memory)
     training, validation = _pairs(command, options.seed, shelf)
-    unfinished = command.out.with_name(command.out.name + ".training")
+    unfinished = unfinished_state(command.out)
     several = "pair" if len(training) == 1 else "pairs"
     print(f"training on {len(training)} {several}, validating on {len(validation) or 'the same'}", file=sys.stderr)
-    with _stops_between_steps() as stopping:
-        try:
-            outcome = _fit(command, options, (training, validation), unfinished, shelf, stopping)
-        except KeyboardInterrupt:
-            if unfinished.is_dir():
-                print(f"modalign: stopped; add --resume to go on (state in {unfinished})", file=sys.stderr)
-            raise
+    with interruptible(unfinished) as stopping:
+        outcome = _fit(command, options, (training, validation), unfinished, shelf, stopping)
     return _finish(command, outcome, unfinished) if outcome.is_main else 0
 
 
@@ -122,33 +120,9 @@ def _fit(
         )
 
 
-@contextmanager
-def _stops_between_steps() -> Iterator[Event]:
-    """An event that Ctrl-C or a termination sets, so that training stops where its state is whole.
-
-    A second Ctrl-C stops at once.
-    """
-    stopping = Event()
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        stopping.set()
-        signal.signal(signal.SIGINT, previous[signal.SIGINT])
-        print("\nmodalign: stopping after this step", file=sys.stderr, flush=True)
-
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopping
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
 def _finish(command: Train, outcome: TrainedComir, unfinished: Path) -> int:
     outcome.model.save(command.out)
-    if unfinished.is_dir():
-        for path in unfinished.iterdir():
-            path.unlink()
-        unfinished.rmdir()
+    remove_state(unfinished)
     print(outcome.message)
     print(f"model written to {command.out}")
     if not outcome.learnt:

@@ -72,15 +72,11 @@ class Flow:
     Attributes:
         velocity: ``(1, ndim, *control)``, in its own pixels.
         shape: Of the finest level.
-        before: Unlikeness without deformation at the finest level.
-        after: Unlikeness under it.
         steps: Steps taken at all levels together.
     """
 
     velocity: Float[Tensor, "1 ndim *control"]
     shape: torch.Size
-    before: float
-    after: float
     steps: int
 
     def displacement(self, sign: float = 1.0) -> Float[Tensor, "1 ndim *spatial"]:
@@ -93,6 +89,7 @@ def find_flow(
     similarity: Similarity,
     options: FlowOptions,
     advance: Callable[[float], None] = lambda _: None,
+    begin: Float[Tensor, "1 ndim *control"] | None = None,
 ) -> Flow:
     """Minimise unlikeness and roughness over the velocity, from the coarsest level to the finest.
 
@@ -105,10 +102,10 @@ def find_flow(
         similarity: What to minimise.
         options: How.
         advance: Told the finished fraction of the work.
+        begin: Where to begin, in its own pixels; by default without deformation.
     """
-    velocity: Tensor | None = None
+    velocity = begin
     taken, work, done = 0, sum(level.fixed.numel() for level in levels), 0
-    before = after = 0.0
     for level in levels:
         comparison = _Comparison(level, similarity, options.order)
         control = torch.Size(max(2, -(-n // options.control)) for n in level.shape)
@@ -117,17 +114,19 @@ def find_flow(
         def tell(share: float, done: int = done, level: Level = level) -> None:
             advance((done + share * level.fixed.numel()) / work)
 
-        before = comparison.before
-        velocity, after, count = _descend(start, comparison, options, tell)
+        velocity, count = _descend(start, comparison, options, tell)
         taken, done = taken + count, done + level.fixed.numel()
     assert velocity is not None
-    return Flow(velocity, levels[-1].shape, before, after, taken)
+    return Flow(velocity, levels[-1].shape, taken)
 
 
-def unlikeness_under(level: Level, similarity: Similarity, displacement: Float[Tensor, "1 ndim *spatial"]) -> float:
-    """How unlike the images of a level are when the moving one is displaced."""
+def before_and_after(
+    level: Level, similarity: Similarity, displacement: Float[Tensor, "1 ndim *spatial"]
+) -> tuple[float, float]:
+    """How unlike the images of a level are as they lie, and when the moving one is displaced."""
     with torch.no_grad():
-        return float(_Comparison(level, similarity, "warp-first")(displacement))
+        comparison = _Comparison(level, similarity, "warp-first")
+        return comparison.before, float(comparison(displacement))
 
 
 class _Comparison:
@@ -160,11 +159,11 @@ class _Comparison:
 
 def _descend(
     start: Tensor, comparison: _Comparison, options: FlowOptions, tell: Callable[[float], None]
-) -> tuple[Tensor, float, int]:
-    """The best velocity of a level, its unlikeness, and the number of steps."""
+) -> tuple[Tensor, int]:
+    """The best velocity of a level, and the number of steps."""
     change = torch.zeros_like(start).requires_grad_()
     adam = torch.optim.Adam([change], lr=options.step_length)
-    best, unlike, losses = start, 0.0, [float("inf")]
+    best, losses = start, [float("inf")]
     for count in range(1, options.steps + 1):
         velocity = start + smoothed(change)
         displacement = exponential(velocity.detach()).requires_grad_()
@@ -172,7 +171,7 @@ def _descend(
         roughness = options.weight * REGULARISERS[options.regulariser](velocity)
         loss = float(unlikeness.detach() + roughness.detach())
         if loss < losses[-1]:
-            best, unlike = velocity.detach(), float(unlikeness.detach())
+            best = velocity.detach()
         losses.append(min(loss, losses[-1]))
         tell(count / options.steps)
         if _has_settled(losses[1:], options.patience):
@@ -180,7 +179,7 @@ def _descend(
         (pull,) = torch.autograd.grad(unlikeness, displacement)
         (change.grad,) = torch.autograd.grad(roughness + (velocity * pull).sum(), change)
         adam.step()
-    return best, unlike, len(losses) - 1
+    return best, len(losses) - 1
 
 
 def _has_settled(losses: Sequence[float], patience: int) -> bool:

@@ -17,6 +17,11 @@ MAX_POOL: Mapping[int, type[nn.Module]] = MappingProxyType({2: nn.MaxPool2d, 3: 
 AVERAGE_POOL: Mapping[int, type[nn.Module]] = MappingProxyType({2: nn.AvgPool2d, 3: nn.AvgPool3d})
 CHANNEL_DROPOUT: Mapping[int, type[nn.Module]] = MappingProxyType({2: nn.Dropout2d, 3: nn.Dropout3d})
 
+MEMORY_FORMATS: Mapping[int, torch.memory_format] = MappingProxyType(
+    {2: torch.channels_last, 3: torch.channels_last_3d}
+)
+"""Channels last: the layout in which convolutions are fastest."""
+
 
 @runtime_checkable
 class DenseNetwork(Protocol):

@@ -19,13 +19,19 @@ from modalign.errors import FileError, InvalidInputError, ModelError
 from modalign.geometry import Grid, identity
 from modalign.geometry.grid import Unit
 from modalign.image import Image
-from modalign.io import atomic_folder, read_arrays, read_json, write_arrays, write_json
+from modalign.io import read_json
 from modalign.nn import Network, build_network, network_from_dict, network_to_dict
+from modalign.nn.bundle import FORMAT, load_weights, save_networks
 from modalign.representation.pixel_size import brought_to, working_grid
 from modalign.representation.tiling import encode_tiled
 
 Side = Literal["fixed", "moving"]
-FORMAT, VERSION = "modalign.model", 1
+VERSION = 1
+OTHERS = {
+    "features": "; it is a feature extractor: name it with --features (--engine deform --similarity deepsim)",
+    "deform": "; it is a network that deforms: name it with --network (--engine deform)",
+}
+"""What else a model folder may hold."""
 NOT_FINITE = "the representation is no longer finite: the networks have diverged; train with a smaller learning rate"
 LEAST_CONTRAST = 0.08
 """An image with less than this fraction of the contrast of the training images has another range of intensities."""
@@ -120,7 +126,8 @@ class ComirCard:
             InvalidInputError: It is not a card of a CoMIR model, or of a newer version.
         """
         if saved.get("format") != FORMAT or saved.get("method") != "comir":
-            raise InvalidInputError("this is not the card of a modalign CoMIR model")
+            hint = OTHERS.get(str(saved.get("method")), "")
+            raise InvalidInputError(f"this is not the card of a modalign CoMIR model{hint}")
         if saved["version"] > VERSION:
             raise InvalidInputError(f"the model has version {saved['version']}; this modalign reads up to {VERSION}")
         modalities = saved["modalities"]
@@ -191,11 +198,7 @@ class ComirModel:
         Raises:
             OutputError: The folder cannot be written.
         """
-        with atomic_folder(folder) as temporary:
-            write_json(temporary / "model.json", self.card.to_dict())
-            for side, network in self.networks.items():
-                weights = {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()}
-                write_arrays(temporary / f"{side}.safetensors", weights)
+        save_networks(folder, self.card.to_dict(), {str(side): network for side, network in self.networks.items()})
 
     @classmethod
     def load(cls, folder: Path) -> "ComirModel":
@@ -301,9 +304,5 @@ def _network(card: ComirCard, side: Side) -> nn.Module:
 
 def _load(folder: Path, card: ComirCard, side: Side) -> nn.Module:
     network = _network(card, side)
-    weights = {name: torch.from_numpy(array) for name, array in read_arrays(folder / f"{side}.safetensors").items()}
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ModelError(f"{folder}: the weights of the {side} side do not fit the network in model.json") from error
+    load_weights(folder, side, network)
     return network

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from modalign.nn.layers import DenseNetwork
+from modalign.nn.layers import MEMORY_FORMATS, DenseNetwork
 
 Array = np.ndarray
 Window = tuple[slice, ...]
@@ -100,11 +100,9 @@ def _tiles(shape: tuple[int, ...], stride: int, side: int | None) -> Iterator[Wi
 def _forward(network: DenseNetwork, window: Array, device: torch.device) -> Array:
     with torch.inference_mode():
         batch = torch.from_numpy(np.ascontiguousarray(window))[None].to(device)
-        return np.asarray(network(batch.contiguous(memory_format=_memory_format(batch)))[0].float().cpu().numpy())
-
-
-def _memory_format(batch: torch.Tensor) -> torch.memory_format:
-    return {4: torch.channels_last, 5: torch.channels_last_3d}[batch.ndim]
+        return np.asarray(
+            network(batch.contiguous(memory_format=MEMORY_FORMATS[window.ndim - 1]))[0].float().cpu().numpy()
+        )
 
 
 def _up(value: int, step: int) -> int:

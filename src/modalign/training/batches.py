@@ -14,6 +14,7 @@ from modalign.data.pairs import Pair
 from modalign.data.patches import PatchSampler, PatchSource, window_size
 from modalign.data.shelf import Shelf
 from modalign.geometry import GroupElement
+from modalign.nn.layers import MEMORY_FORMATS
 from modalign.representation import ComirCard
 
 Batch = tuple[Float[Tensor, "n fixed_channels *spatial"], Float[Tensor, "n moving_channels *spatial"]]
@@ -77,12 +78,7 @@ def random_shifts(count: int, patch: int, ndim: int, generator: np.random.Genera
     return [tuple(map(int, step)) for step in steps]
 
 
-def memory_format(ndim: int) -> torch.memory_format:
-    """Channels last: the layout in which convolutions are fastest."""
-    return {2: torch.channels_last, 3: torch.channels_last_3d}[ndim]
-
-
 def _standardised(unit: Tensor, scaling: IntensityScaling) -> Tensor:
     shape = (-1, *(1,) * (unit.ndim - 2))
     mean, std = (unit.new_tensor(values).reshape(shape) for values in (scaling.mean, scaling.std))
-    return ((unit - mean) / std).contiguous(memory_format=memory_format(unit.ndim - 2))
+    return ((unit - mean) / std).contiguous(memory_format=MEMORY_FORMATS[unit.ndim - 2])

@@ -23,8 +23,9 @@ from modalign.errors import TrainingError
 from modalign.io import plain
 from modalign.losses import CRITICS, activation_decay, chance_level, info_nce, near_misses, standardised
 from modalign.nn.collectives import gathered
+from modalign.nn.layers import MEMORY_FORMATS
 from modalign.representation import ComirModel
-from modalign.training.batches import BatchSource, memory_format, random_shifts, turned, without_rim
+from modalign.training.batches import BatchSource, random_shifts, turned, without_rim
 from modalign.training.budget import learning_rate_factor
 from modalign.training.calibration import calibrated
 from modalign.training.checkpoint import Checkpoint, State, copied, optimizer_state, restore_optimizer
@@ -163,7 +164,7 @@ class _Trainer:
         self.names = {"pairs": [p.name for p in pairs], "validation_pairs": [p.name for p in validation_pairs]}
         self.group = group_to_follow(self.model.card, options)
         networks = _Networks(self.model)
-        networks.to(memory_format=memory_format(self.model.card.ndim))  # type: ignore[call-overload]  # stub lacks it
+        networks.to(memory_format=MEMORY_FORMATS[self.model.card.ndim])  # type: ignore[call-overload]  # stub lacks it
         optimizer = torch.optim.AdamW(
             networks.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
         )

@@ -9,10 +9,10 @@ from modalign.errors import BatchError
 from modalign.evaluation.benchmark.cases import CaseFiles
 from modalign.evaluation.benchmark.protocols import Natural, Protocol, check_width
 from modalign.evaluation.metrics import corner_error, image_width, landmark_error
-from modalign.evaluation.overlap import dice
 from modalign.geometry import Grid, Transform, identity
 from modalign.image import Image, Labels, Points
 from modalign.io import read_image, read_labels, read_mask, read_points, read_transform
+from modalign.overlap import dice
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from modalign.evaluation.overlap import dice, hausdorff95
+from modalign.overlap import dice, hausdorff95
 
 
 def square(shift=0, label=1):

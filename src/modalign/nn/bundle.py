@@ -1,0 +1,68 @@
+"""Networks in a model folder: ``model.json`` tells what they are, safetensors hold their weights."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from modalign.errors import FileError, ModelError
+from modalign.io import atomic_folder, read_arrays, read_json, write_arrays, write_json
+
+CARD = "model.json"
+FORMAT = "modalign.model"
+
+
+def save_networks(folder: Path, card: Mapping[str, Any], networks: Mapping[str, nn.Module]) -> None:
+    """Write a model folder, all or nothing: the card, and one safetensors file a network.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
+    with atomic_folder(folder) as temporary:
+        write_json(temporary / CARD, card)
+        for name, network in networks.items():
+            weights = {key: value.detach().cpu().numpy() for key, value in network.state_dict().items()}
+            write_arrays(temporary / f"{name}.safetensors", weights)
+
+
+def read_card(folder: Path, method: str, version: int, how: str) -> Mapping[str, Any]:
+    """The card of a model folder.
+
+    Args:
+        folder: The model.
+        method: What kind of model it must be.
+        version: The newest version of such a card that can be read.
+        how: The command that makes such models, for the error.
+
+    Raises:
+        ModelError: The folder holds no model, one of another kind, or one of a newer version.
+    """
+    if not (folder / CARD).is_file():
+        raise ModelError(f"{folder}: not a model folder (it has no {CARD}); make one with '{how}'")
+    try:
+        card = read_json(folder / CARD)
+    except FileError as error:
+        raise ModelError(f"{folder}: cannot load this model: {error}") from error
+    if not isinstance(card, Mapping) or card.get("format") != FORMAT or card.get("method") != method:
+        kind = card.get("method") if isinstance(card, Mapping) else None
+        raise ModelError(f"{folder}: this model is of the kind {kind!r}, not {method!r}; make one with '{how}'")
+    if not isinstance(card.get("version"), int) or card["version"] > version:
+        raise ModelError(f"{folder}: the model has version {card.get('version')}; this modalign reads up to {version}")
+    return card
+
+
+def load_weights(folder: Path, name: str, network: nn.Module) -> None:
+    """Put the weights of a model folder into a network of the right form.
+
+    Raises:
+        ModelError: The file is missing or damaged, or belongs to another network.
+    """
+    try:
+        arrays = read_arrays(folder / f"{name}.safetensors")
+        network.load_state_dict({key: torch.from_numpy(array) for key, array in arrays.items()})
+    except FileError as error:
+        raise ModelError(f"{folder}: cannot load this model: {error}") from error
+    except RuntimeError as error:
+        raise ModelError(f"{folder}: the weights '{name}' do not fit the network in {CARD}") from error

@@ -1,0 +1,127 @@
+"""A trained feature extractor and the folder that holds it: what deep similarities see in an image."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from modalign.errors import InvalidInputError, ModelError
+from modalign.geometry.grid import Unit
+from modalign.nn.bundle import CARD, FORMAT, load_weights, read_card, save_networks
+from modalign.nn.feature_net import FeatureNet, FeatureNetOptions, FrozenExtractor
+
+FeatureKind: TypeAlias = Literal["segmentation", "autoencoder"]
+METHOD, VERSION, HOW = "features", 1, "modalign train features"
+
+
+@dataclass(frozen=True)
+class FeatureCard:
+    """Everything about a feature extractor but its weights; the content of ``model.json``.
+
+    Attributes:
+        kind: ``segmentation``, trained with labels, or ``autoencoder``, trained without.
+        ndim: 2 for images, 3 for volumes.
+        channels: Names of the channels of its images.
+        classes: How many classes it tells apart; for an auto-encoder 0.
+        network: Its form.
+        pixel_size: Pixel size of the training images along each axis.
+        unit: Its unit; ``"pixel"`` where unknown.
+        training: Data, licence, options, and how well it did.
+    """
+
+    kind: FeatureKind
+    ndim: int
+    channels: tuple[str, ...]
+    classes: int
+    network: FeatureNetOptions
+    pixel_size: tuple[float, ...]
+    unit: Unit
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The saved form."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "method": METHOD,
+            "kind": self.kind,
+            "ndim": self.ndim,
+            "channels": list(self.channels),
+            "classes": self.classes,
+            "widths": list(self.network.widths),
+            "pixel_size": list(self.pixel_size),
+            "unit": self.unit,
+            "training": dict(self.training),
+        }
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> "FeatureCard":
+        """The card from its saved form."""
+        return cls(
+            saved["kind"],
+            saved["ndim"],
+            tuple(saved["channels"]),
+            saved["classes"],
+            FeatureNetOptions(tuple(saved["widths"])),
+            tuple(saved["pixel_size"]),
+            saved["unit"],
+            saved["training"],
+        )
+
+    def build(self) -> FeatureNet:
+        """The network, freshly initialised."""
+        is_segmentation = self.kind == "segmentation"
+        outputs = self.classes if is_segmentation else len(self.channels)
+        return FeatureNet(self.network, self.ndim, len(self.channels), outputs, has_skips=is_segmentation)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureModel:
+    """A trained network with its card."""
+
+    card: FeatureCard
+    network: FeatureNet
+
+    def extractor(self) -> FrozenExtractor:
+        """Its encoder, as :class:`modalign.losses.DeepSim` takes it."""
+        return FrozenExtractor(self.network)
+
+    def save(self, folder: Path) -> None:
+        """Write the model folder, all or nothing.
+
+        Raises:
+            OutputError: The folder cannot be written.
+        """
+        save_networks(folder, self.card.to_dict(), {"network": self.network})
+
+    @classmethod
+    def load(cls, folder: Path) -> "FeatureModel":
+        """Read a model folder.
+
+        Raises:
+            ModelError: The folder or a file in it is missing, damaged, foreign, or made by a newer version.
+        """
+        saved = read_card(folder, METHOD, VERSION, HOW)
+        try:
+            card = FeatureCard.from_dict(saved)
+            network = card.build()
+        except (KeyError, TypeError, AttributeError, InvalidInputError) as error:
+            raise ModelError(f"{folder}: {CARD} is incomplete or damaged ({error!r})") from error
+        load_weights(folder, "network", network)
+        return cls(card, network)
+
+
+def load_extractor(folder: Path) -> FrozenExtractor:
+    """The extractor of a model folder, read once as long as its files do not change.
+
+    Raises:
+        ModelError: See :meth:`FeatureModel.load`.
+    """
+    card = folder / CARD
+    return _loaded(folder.resolve(), card.stat().st_mtime_ns if card.is_file() else 0)
+
+
+@lru_cache(maxsize=4)
+def _loaded(folder: Path, _changed: int) -> FrozenExtractor:
+    return FeatureModel.load(folder).extractor()
