@@ -10,8 +10,8 @@ import pytest
 from scipy import ndimage
 
 from modalign.geometry import Chain, DisplacementField, Grid
-from modalign.image import Image
-from modalign.io import read_image, read_transform, write_image, write_transform
+from modalign.image import Image, Labels
+from modalign.io import read_image, read_transform, write_image, write_labels, write_transform
 from modalign.testing.registration import textured_scene
 
 Run = Callable[..., Any]
@@ -97,3 +97,144 @@ def test_options_without_sense_are_one_line(
     assert ran.status == 2
     assert word in ran.err
     assert "Traceback" not in ran.err
+
+
+class TestLabels:
+    def written(self, folder: Path, seed_shift: int = 0) -> tuple[Path, Path]:
+        """Label maps of the fixed and of the moving image: bright against dark."""
+        paths = []
+        for role in ("fixed", "moving"):
+            image = read_image(folder / f"{role}.tif")
+            labels = (image.data[0] > np.median(image.data[0])).astype(np.uint8)
+            paths.append(folder / f"{role}_labels.tif")
+            write_labels(paths[-1], Labels(labels[seed_shift:], Grid(labels[seed_shift:].shape)))
+        return paths[0], paths[1]
+
+    def test_the_report_tells_how_well_they_agree(
+        self, run: Run, bent: tuple[Path, Path, DisplacementField], tmp_path: Path
+    ) -> None:
+        fixed, moving, _ = bent
+        one, other = self.written(tmp_path)
+        labels = ("--fixed-labels", one, "--moving-labels", other)
+        ran = run("register", fixed, moving, *labels, "--engine", "deform", "--start", "none", "--out", tmp_path / "o")
+        assert ran.status == 0, ran.err
+        told = json.loads((tmp_path / "o" / "result.json").read_text())["labels"]
+        assert told["dice"] > 0.9 > told["dice_before"]
+        assert told["hausdorff95"] < told["hausdorff95_before"]
+        assert f"{told['dice']:.3f}" in (tmp_path / "o" / "report.html").read_text()
+
+    def test_labels_that_do_not_fit_or_are_empty_are_refused(
+        self, run: Run, bent: tuple[Path, Path, DisplacementField], tmp_path: Path
+    ) -> None:
+        fixed, moving, _ = bent
+        one, other = self.written(tmp_path, 5)
+        ran = run("register", fixed, moving, "--fixed-labels", one, "--moving-labels", other, "--out", tmp_path / "o")
+        assert ran.status == 2
+        assert "labels of 91 × 104 pixels do not fit an image of 96 × 104" in ran.err
+        ran = run("register", fixed, moving, "--fixed-labels", one, "--out", tmp_path / "o")
+        assert ran.status == 2
+        assert "give both, or none" in ran.err
+        grid = Grid((96, 104))
+        write_labels(tmp_path / "empty.tif", Labels(np.zeros(grid.shape, np.uint8), grid))
+        empty = tmp_path / "empty.tif"
+        ran = run("register", fixed, moving, "--fixed-labels", empty, "--moving-labels", empty, "--out", tmp_path / "o")
+        assert ran.status == 2
+        assert "nothing but 0" in ran.err
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> tuple[Path, Path]:
+    """Folders with four images of bent tissue and with their label maps."""
+    grid, rng = Grid((72, 64)), np.random.default_rng(0)
+    scene = ndimage.gaussian_filter(rng.standard_normal(grid.shape), 5)
+    for number in range(4):
+        noise = np.stack([ndimage.gaussian_filter(rng.standard_normal(grid.shape), 9) for _ in range(2)])
+        field = DisplacementField((3 * noise / np.abs(noise).max()).astype(np.float32), grid)
+        image = Image(scene[None].astype(np.float32), grid).resampled(grid, field, order=3).data[0]
+        for folder in ("images", "labels"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+        write_labels(tmp_path / "labels" / f"{number}.png", Labels((image > 0.01).astype(np.uint8), grid))
+        gray = 100 + 80 * image / np.abs(image).max() + 8 * rng.standard_normal(grid.shape)
+        write_image(tmp_path / "images" / f"{number}.png", Image(gray[None].astype(np.uint8), grid))
+    return tmp_path / "images", tmp_path / "labels"
+
+
+class TestTraining:
+    def test_features_are_learnt_and_looked_through(self, run: Run, stack: tuple[Path, Path], tmp_path: Path) -> None:
+        images, labels = stack
+        quick = ("--steps", 12, "--patch", 24, "--batch", 4, "--learning-rate", "0.01")
+        ran = run("train", "features", images, labels, "--out", tmp_path / "feat", *quick)
+        assert ran.status == 0, ran.err
+        assert "--similarity deepsim --features" in ran.out
+        assert "kind: segmentation" in run("info", tmp_path / "feat").out
+        how = ("--engine", "deform", "--start", "none", "--similarity", "deepsim", "--features", tmp_path / "feat")
+        ran = run("register", images / "0.png", images / "1.png", *how, "--steps", 20, "--out", tmp_path / "out")
+        assert ran.status == 0, ran.err
+        stats = json.loads((tmp_path / "out" / "result.json").read_text())["stats"]
+        assert stats["unlike_after"] < stats["unlike_before"]
+        assert stats["jacobian_folded"] == 0
+
+    def test_a_network_learns_to_deform_and_is_applied(
+        self, run: Run, stack: tuple[Path, Path], tmp_path: Path
+    ) -> None:
+        images, labels = stack
+        ran = run("train", "deform", images, labels, "--out", tmp_path / "net", "--steps", 40, "--reach", 3)
+        assert ran.status in (0, 3), ran.err
+        how = ("--engine", "deform", "--start", "none", "--network", tmp_path / "net", "--steps", 0)
+        ran = run("register", images / "0.png", images / "1.png", *how, "--out", tmp_path / "out")
+        assert ran.status in (0, 3), ran.err
+        stats = json.loads((tmp_path / "out" / "result.json").read_text())["stats"]
+        assert stats["steps"] == 0
+
+    def test_a_finished_model_is_not_replaced_unasked(self, run: Run, stack: tuple[Path, Path], tmp_path: Path) -> None:
+        again = ("train", "features", stack[0], "--out", tmp_path / "feat", "--steps", 1, "--patch", 16)
+        assert run(*again).status in (0, 3)
+        ran = run(*again)
+        assert ran.status == 2
+        assert "already holds a model" in ran.err
+        assert run(*again, "--overwrite").status in (0, 3)
+
+    @pytest.mark.parametrize(
+        ("arguments", "complaint"),
+        [
+            (("--validation", 4), "leaves nothing of 4 images"),
+            (("--atlas", "nobody"), "no image in"),
+            (("--similarity", "deepsim"), "train features"),
+            (("--pairing", "atlas"), "needs an atlas"),
+            (("--supervision", 1), "labels are missing"),
+        ],
+    )
+    def test_wrong_arguments(
+        self, run: Run, stack: tuple[Path, Path], tmp_path: Path, arguments: tuple[Any, ...], complaint: str
+    ) -> None:
+        ran = run("train", "deform", stack[0], "--out", tmp_path / "net", "--steps", 1, *arguments)
+        assert ran.status == 2
+        assert complaint in ran.err
+        assert not (tmp_path / "net").exists()
+
+
+class TestModelsOfOtherKinds:
+    def test_each_is_sent_where_it_belongs(self, run: Run, stack: tuple[Path, Path], tmp_path: Path) -> None:
+        pair = (stack[0] / "0.png", stack[0] / "1.png")
+        quick = ("--steps", 1, "--patch", 16)
+        run("train", "features", stack[0], "--out", tmp_path / "feat", *quick)
+        ran = run("register", *pair, "--model", tmp_path / "feat", "--out", tmp_path / "out")
+        assert ran.status == 2
+        assert "name it with --features" in ran.err
+        ran = run("register", *pair, "--engine", "deform", "--network", tmp_path / "feat", "--out", tmp_path / "out")
+        assert ran.status == 2
+        assert "is of the kind 'features'" in ran.err
+
+    def test_an_extractor_for_other_images_is_refused(self, run: Run, stack: tuple[Path, Path], tmp_path: Path) -> None:
+        run("train", "features", stack[0], "--out", tmp_path / "feat", "--steps", 1, "--patch", 16)
+        rng = np.random.default_rng(0)
+        for name in ("a", "b"):
+            volume = ndimage.gaussian_filter(rng.standard_normal((20, 22, 24)), 2).astype(np.float32)
+            write_image(tmp_path / f"{name}.nii.gz", Image(volume[None], Grid(volume.shape, unit="millimeter")))
+        how = ("--engine", "deform", "--start", "none", "--similarity", "deepsim", "--features", tmp_path / "feat")
+        ran = run("register", tmp_path / "a.nii.gz", tmp_path / "b.nii.gz", *how, "--out", tmp_path / "out")
+        assert ran.status == 2
+        assert "for 2D images with 1 channel; what is compared is 3D with 1" in ran.err
+        ran = run("register", tmp_path / "a.nii.gz", tmp_path / "b.nii.gz", *how[:-2], "--out", tmp_path / "out")
+        assert ran.status == 2
+        assert "an image of one channel has none" in ran.err

@@ -63,7 +63,7 @@ def test_labels_of_training_pairs_help():
         for k, one in enumerate(subjects)
     ]
     blind, led = (
-        fit_deform(noisy, [], replace(OPTIONS, steps=25, supervision=weight)).fitted.score for weight in (0.0, 5.0)
+        fit_deform(noisy, [], replace(OPTIONS, steps=50, supervision=weight)).fitted.score for weight in (0.0, 5.0)
     )
     assert led > blind
 

@@ -4,6 +4,7 @@ import hashlib
 import platform
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -11,16 +12,18 @@ from typing import Any, Literal, get_args
 from modalign import __version__
 from modalign.batch.work import RECORD as RECORD
 from modalign.geometry import Chain, Linear, Transform
-from modalign.image import Image
+from modalign.image import Image, Labels
 from modalign.io import staged, transform_to_dict, write_image, write_transform
 from modalign.pipeline import Alignment, Interpolation, warp
 from modalign.registration import Method, method_to_dict
 from modalign.registration.evidence import Evidence
 from modalign.registration.facts import facts
 from modalign.report import (
+    Comparison,
     Download,
     EvidenceRow,
     InputRecord,
+    LabelledPair,
     RegisterCommand,
     ReportContent,
     apply_commands,
@@ -59,6 +62,7 @@ class Finished:
         alignment: What was found.
         model: The model folder and the hash of its content, if there was a model.
         force: Whether the transform is kept even where it was refused.
+        labels: Label maps of the fixed and of the moving image, where there are some.
     """
 
     command: RegisterCommand
@@ -70,6 +74,16 @@ class Finished:
     alignment: Alignment
     model: Mapping[str, str] | None
     force: bool
+    labels: tuple[Labels | None, Labels | None] = (None, None)
+
+    @cached_property
+    def labelled(self) -> LabelledPair | None:
+        """The labels before and after; none without labels or without a transform."""
+        fixed, moving = self.labels
+        if fixed is None or moving is None or self.transform is None:
+            return None
+        comparison = Comparison.of(self.fixed, self.moving)
+        return LabelledPair.of(fixed, moving, comparison.space.to_world(comparison.before), self.transform)
 
     @property
     def transform(self) -> Transform | None:
@@ -159,6 +173,7 @@ def report_content(job: Finished, folder: Path, out: Path | None = None) -> Repo
         commands=() if found is None else apply_commands(transform_path, job.command.fixed, job.command.moving),
         downloads=() if found is None else _downloads(folder, found),
         provenance=provenance(job),
+        labels=None if found is None else job.labelled,
     )
 
 
@@ -205,6 +220,7 @@ def as_result(job: Finished, files: Mapping[str, str]) -> dict[str, Any]:
         "notes": list(registration.notes),
         "engine": registration.engine,
         "fixed_to_moving": matrices,
+        **({} if job.labelled is None else {"labels": job.labelled.agreement.to_dict()}),
         "files": dict(files),
     }
 

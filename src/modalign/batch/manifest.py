@@ -14,7 +14,7 @@ from modalign.io.tables import parse_table
 from modalign.pipeline import Interpolation
 from modalign.registration import ENGINES, Method
 
-PATHS = ("fixed", "moving", "model", "fixed_mask", "moving_mask")
+PATHS = ("fixed", "moving", "model", "fixed_mask", "moving_mask", "fixed_labels", "moving_labels")
 SIZES = ("fixed_pixel_size", "moving_pixel_size")
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "engine": tuple(ENGINES),

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from modalign.batch.files import Finished, sha256
 from modalign.errors import InvalidInputError
 from modalign.geometry.grid import Unit
-from modalign.image import Image
-from modalign.io import read_mask, read_with_pixel_size
+from modalign.image import Image, Labels
+from modalign.io import read_labels, read_mask, read_with_pixel_size
 from modalign.pipeline import Interpolation, align
 from modalign.registration import ENGINES, Auto, Method
 from modalign.report import InputRecord, PixelSizeSource, RegisterCommand, changed_options
@@ -36,6 +36,10 @@ class RegistrationJob:
     """Image that is not 0 where the fixed image is valid."""
     moving_mask: Path | None = None
     """Image that is not 0 where the moving image is valid."""
+    fixed_labels: Path | None = None
+    """Label map of the fixed image; with --moving-labels the result tells how well both agree, before and after."""
+    moving_labels: Path | None = None
+    """Label map of the moving image. Labels take no part in the registration."""
     fixed_pixel_size: tuple[float, ...] | None = None
     """Pixel size of the fixed image where its file has none or a wrong one; one number, or one an axis (z y x)."""
     moving_pixel_size: tuple[float, ...] | None = None
@@ -54,6 +58,8 @@ class RegistrationJob:
     """The engine with its options."""
 
     def __post_init__(self) -> None:
+        if (self.fixed_labels is None) != (self.moving_labels is None):
+            raise InvalidInputError("labels can be compared where both images have some: give both, or none")
         for name in ("fixed_pixel_size", "moving_pixel_size"):
             for size in getattr(self, name) or ():
                 if not 0 < size < math.inf:
@@ -76,6 +82,10 @@ class RegistrationJob:
         read = {"fixed": (self.fixed, fixed), "moving": (self.moving, moving)}
         if fixed.ndim == moving.ndim:
             _check_voxel_sizes({role: known for role, known in read.items() if not getattr(self, f"{role}_pixel_size")})
+        labels = [
+            None if path is None else _labels(path, image)
+            for path, image in ((self.fixed_labels, fixed), (self.moving_labels, moving))
+        ]
         encoders = None if model is None else model.encoders(device=self.device)
         tell("register" if model is None else "represent and register")
         found = align(
@@ -97,12 +107,14 @@ class RegistrationJob:
             found,
             None if self.model is None else {"folder": str(self.model), "sha256": sha256(self.model)},
             self.force,
+            tuple(labels),  # type: ignore[arg-type]  # there are two
         )
 
     @property
     def files(self) -> tuple[Path, ...]:
         """The files and folders that it reads."""
-        named = (self.fixed, self.moving, self.fixed_mask, self.moving_mask, self.model)
+        masks, labels = (self.fixed_mask, self.moving_mask), (self.fixed_labels, self.moving_labels)
+        named = (self.fixed, self.moving, *masks, *labels, self.model)
         return tuple(path for path in named if path is not None)
 
     def command(self) -> RegisterCommand:
@@ -145,6 +157,17 @@ def _model(folder: Path, _stamp: int) -> "ComirModel":
 def _read(path: Path, mask: Path | None, pixel_size: tuple[float, ...] | None, unit: Unit, ndim: int | None) -> Image:
     image = read_with_pixel_size(path, pixel_size, unit, ndim=ndim)
     return image if mask is None else replace(image, mask=read_mask(mask, image.grid))
+
+
+def _labels(path: Path, image: Image) -> Labels:
+    """The labels of an image, on its grid."""
+    labels = read_labels(path, ndim=image.ndim)
+    if labels.grid.shape != image.grid.shape:
+        sizes = (" × ".join(map(str, grid.shape)) for grid in (labels.grid, image.grid))
+        raise InvalidInputError(f"{path}: labels of {' pixels do not fit an image of '.join(sizes)}")
+    if not labels.data.any():
+        raise InvalidInputError(f"{path}: the label map is empty: it holds nothing but 0")
+    return replace(labels, grid=image.grid)
 
 
 def _check_voxel_sizes(images: Mapping[str, tuple[Path, Image]]) -> None:

@@ -1,7 +1,7 @@
 """Space: grids, transforms, fits, resampling and rotation groups. NumPy and SciPy only."""
 
 from modalign.geometry.displacement import DisplacementField, InverseField
-from modalign.geometry.fits import fit_affine, fit_rigid, fit_similarity
+from modalign.geometry.fits import fit_affine, fit_rigid, fit_similarity, nearest_affine
 from modalign.geometry.grid import Grid
 from modalign.geometry.groups import GroupElement, RotationGroup, axis_rotations, grid_rotations, rotation_group
 from modalign.geometry.jacobian import Deformation, deformation, folded_cells, jacobian_determinants
@@ -46,6 +46,7 @@ __all__ = [
     "grid_rotations",
     "identity",
     "jacobian_determinants",
+    "nearest_affine",
     "planes",
     "random_rotations",
     "resample",

@@ -1,12 +1,17 @@
 """Least-squares transforms between matched points, in any number of dimensions."""
 
+from itertools import product
+
 import numpy as np
 from jaxtyping import Float
 
 from modalign.errors import InvalidInputError
-from modalign.geometry.transforms import Affine, Rigid, Similarity, as_rows
+from modalign.geometry.grid import Grid
+from modalign.geometry.transforms import Affine, Linear, Rigid, Similarity, Transform, as_rows
 
 Array = np.ndarray
+LATTICE = 9
+"""Points along each axis of a grid to which an affine transform is fitted where a transform bends."""
 Points = Float[Array, "points ndim"]
 
 
@@ -64,6 +69,19 @@ def fit_affine(fixed: Points, moving: Points) -> Affine:
     matrix[:-1, :-1] = solution[:-1].T
     matrix[:-1, -1] = solution[-1] - solution[:-1].T @ center
     return Affine.from_matrix(matrix)
+
+
+def nearest_affine(transform: Transform, grid: Grid) -> Linear:
+    """A linear transform itself, and of others the affine one nearest to it over a grid.
+
+    Raises:
+        InvalidInputError: The grid has no extent along an axis.
+    """
+    if isinstance(transform, Linear):
+        return transform
+    ticks = [np.linspace(0, n - 1, LATTICE) for n in grid.shape]
+    points = grid.index_to_world(np.array(list(product(*ticks))))
+    return fit_affine(points, transform.map_points(points))
 
 
 def _check(fixed: Array, moving: Array, needed: int) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from modalign.geometry import (
-    Affine,
     Grid,
     Linear,
     Transform,
@@ -20,6 +19,7 @@ from modalign.geometry import (
     corner_error,
     fit_rigid,
     identity,
+    nearest_affine,
     rotation_matrix,
 )
 from modalign.image import Image
@@ -50,8 +50,6 @@ REACH = 0.08
 """Tiles are shifted by up to this fraction of the width."""
 AGREES = 0.02
 """A tile agrees where it fits best within this fraction of the width: the tolerance of the CoMIR protocol."""
-LATTICE = 9
-"""Points along each axis to which an affine transform is fitted where a transform is none."""
 STRUCTURED = 0.15
 """A tile holds structure where its variance is at least this fraction of that of the whole image, in both images."""
 
@@ -125,7 +123,7 @@ def gather(
     fixed, moving = fixed.without_gaps(), moving.without_gaps()
     if originals is not None:
         originals = originals[0].without_gaps(), originals[1].without_gaps()
-    matrix = _linear(fixed, found)
+    matrix = nearest_affine(found, fixed.grid)
     space = workspace.harmonised(*workspace.comparable(fixed, moving))
     transform = in_common(space, matrix)
     numbers = {
@@ -136,20 +134,6 @@ def gather(
     }
     original = numbers["information"] if originals is None else information(*originals, matrix, seed)
     return Evidence(original_information=original, novelty=novelty, **numbers)
-
-
-def _linear(fixed: Image, found: Transform) -> Linear:
-    """The transform, or the affine one nearest to it over the image."""
-    if isinstance(found, Linear):
-        return found
-    ticks = [np.linspace(0, n - 1, LATTICE) for n in fixed.grid.shape]
-    points = fixed.grid.index_to_world(np.array(list(product(*ticks))))
-    moved = found.map_points(points)
-    rows = np.column_stack([points, np.ones(len(points))])
-    solution, *_ = np.linalg.lstsq(rows, moved, rcond=None)
-    matrix = np.eye(fixed.ndim + 1)
-    matrix[:-1] = solution.T
-    return Affine.from_matrix(matrix)
 
 
 def _shape(transform: Linear) -> dict[str, float]:

@@ -1,12 +1,11 @@
 """How a transform bends the fixed image: its grid of lines, and what becomes larger, smaller or folds."""
 
-from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
-from modalign.geometry import Chain, Grid, Linear, Transform, fit_affine, folded_cells, jacobian_determinants
+from modalign.geometry import Chain, Grid, Linear, Transform, folded_cells, jacobian_determinants, nearest_affine
 from modalign.report.curves import figure_bytes
 
 if TYPE_CHECKING:
@@ -18,8 +17,6 @@ LONGEST_SIDE = 192
 """Pixels of the map along the longer side."""
 LINES = 24
 """Lines of the grid along the longer side."""
-LATTICE = 9
-"""Points along each axis to which the affine part is fitted."""
 DOUBLINGS = 2.0
 """Sizes that are told apart: from a quarter to four times."""
 
@@ -35,14 +32,8 @@ def bending_picture(fixed_to_moving: Transform, fixed: Grid) -> bytes | None:
     merged = fixed_to_moving.simplified() if isinstance(fixed_to_moving, Chain) else fixed_to_moving
     if isinstance(merged, Linear) or min(fixed.shape) < 2:
         return None
-    bent = _nearest_affine(merged, fixed).inverse() @ merged
+    bent = nearest_affine(merged, fixed).inverse() @ merged
     return figure_bytes(_figure(bent, _slab(fixed)), "png", 110)
-
-
-def _nearest_affine(transform: Transform, grid: Grid) -> Linear:
-    ticks = [np.linspace(0, n - 1, LATTICE) for n in grid.shape]
-    points = grid.index_to_world(np.array(list(product(*ticks))))
-    return fit_affine(points, transform.map_points(points))
 
 
 def _slab(grid: Grid) -> Grid:

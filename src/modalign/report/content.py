@@ -8,6 +8,7 @@ from modalign.errors import InvalidInputError
 from modalign.geometry.grid import Unit
 from modalign.image import Image
 from modalign.registration import Registration
+from modalign.report.outlines import LabelledPair
 
 PixelSizeSource = Literal["file", "given on the command line", "none: pixels"]
 AXES = ("z", "y", "x")
@@ -133,6 +134,7 @@ class ReportContent:
         commands: Commands to use the result with; none where refused.
         downloads: Files of the transform; none where refused.
         provenance: How the result came about: command, configuration, versions, seed, hashes; values may be nested.
+        labels: The labels of both images before and after, where there are some.
 
     Raises:
         InvalidInputError: The parts contradict each other, such as an aligned image of a refused registration.
@@ -149,6 +151,7 @@ class ReportContent:
     commands: tuple[Command, ...] = ()
     downloads: tuple[Download, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    labels: LabelledPair | None = None
 
     def __post_init__(self) -> None:
         if (self.warped is None) != self.is_refused:

@@ -17,6 +17,7 @@ from modalign.report.comparison import Comparison
 from modalign.report.content import AXES, InputRecord, ReportContent
 from modalign.report.encoding import LOSSLESS, encoded, gray_uri, layers
 from modalign.report.matrices import matrix_tables
+from modalign.report.outlines import outlines_picture
 from modalign.report.scene import Plane, scene
 from modalign.report.volume import Volume, volume
 from modalign.report.words import (
@@ -71,6 +72,7 @@ def report_page(content: ReportContent) -> str:
         before=_before(content),
         transform=_transform(content),
         bending=_bending(content),
+        labels=_labels(content),
         inputs=[_input(record) for record in content.inputs],
         advice=advice(content),
         downloads=[{"name": d.name, "uri": _text_uri(d.name, d.content)} for d in content.downloads],
@@ -220,7 +222,24 @@ def _bending(content: ReportContent) -> str | None:
     """The picture of the deformation as a data URI; ``None`` where nothing bends."""
     candidate = content.registration.candidate
     picture = None if candidate is None else bending_picture(candidate, content.fixed.grid)
-    return None if picture is None else f"data:image/png;base64,{b64encode(picture).decode('ascii')}"
+    return None if picture is None else _png_uri(picture)
+
+
+def _labels(content: ReportContent) -> dict[str, Any] | None:
+    """The outlines of the labels, and how well they agree; ``None`` where there are none."""
+    if content.labels is None:
+        return None
+    agreement, unit = content.labels.agreement, content.fixed.grid.unit
+    before, after = agreement.hausdorff95_before, agreement.hausdorff95
+    return {
+        "picture": _png_uri(outlines_picture(content.labels, content.fixed)),
+        "dice": (f"{agreement.dice_before:.3f}", f"{agreement.dice:.3f}"),
+        "distance": tuple("no label in common" if math.isnan(d) else length(d, unit) for d in (before, after)),
+    }
+
+
+def _png_uri(picture: bytes) -> str:
+    return f"data:image/png;base64,{b64encode(picture).decode('ascii')}"
 
 
 def _units(content: ReportContent, transform: Transform) -> str:
