@@ -149,3 +149,17 @@ def test_a_damaged_field_is_told(tmp_path, key, value, match):
     (tmp_path / "t.json").write_text(json.dumps(stored))
     with pytest.raises(UnreadableFileError, match=match):
         read_transform(tmp_path / "t.json")
+
+
+@pytest.mark.parametrize("grid", [GRIDS[1], GRIDS[2]], ids=["3D", "pixels"])
+def test_ants_maps_points_as_we_do(grid, tmp_path):
+    ants = pytest.importorskip("ants", reason="ANTs comes with the extra 'benchmark'")
+    pandas = pytest.importorskip("pandas")
+    path = tmp_path / "field.nii.gz"
+    write_transform(path, deformed(grid), fixed=grid, moving=grid)
+    points = points_in(grid)
+    given = pandas.DataFrame({name: points[:, -1 - k] for k, name in enumerate("xyz"[: grid.ndim])})
+    mapped = ants.apply_transforms_to_points(grid.ndim, given, [str(path)])
+    found = np.stack([mapped[name] for name in reversed("xyz"[: grid.ndim])], axis=1)
+    expected = DisplacementField.sampled(deformed(grid), grid).map_points(points)
+    np.testing.assert_allclose(found, expected, atol=2e-3 * min(grid.spacing))
