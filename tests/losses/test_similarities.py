@@ -10,7 +10,16 @@ from scipy import ndimage
 from torch import nn
 
 from modalign.errors import InvalidInputError
-from modalign.losses import DeepSim, LocalNcc, MeanSquares, MindSsc, NormalizedMI, Similarity, unlikeness
+from modalign.losses import (
+    ChannelPyramid,
+    DeepSim,
+    LocalNcc,
+    MeanSquares,
+    MindSsc,
+    NormalizedMI,
+    Similarity,
+    unlikeness,
+)
 
 
 def textured(shape, seed=0, sigma=1.5):
@@ -42,7 +51,7 @@ SHAPES = [(30, 34), (18, 17, 20)]
 def made(name, ndim):
     return {
         "squares": MeanSquares(),
-        "ncc": LocalNcc(7),
+        "ncc": LocalNcc(7, 1),
         "nmi": NormalizedMI(),
         "mind": MindSsc(1, 2),
         "deepsim": DeepSim(network(ndim)),
@@ -100,20 +109,22 @@ def test_mean_squares():
 
 
 @pytest.mark.parametrize("shape", [(9, 11), (6, 7, 8)])
-def test_local_ncc_is_that_of_a_literal_loop(shape):
+@pytest.mark.parametrize(("window", "step"), [(3, 1), (5, 2)])
+def test_local_ncc_is_that_of_a_literal_loop(shape, window, step):
     a, b = textured(shape), textured(shape, seed=1)
     mask = torch.tensor(np.random.default_rng(2).random((1, 1, *shape)) > 0.3, dtype=torch.float32)
     x, y, m = (t.numpy()[0, 0].astype(float) for t in (a, b, mask))
-    total = 0.0
+    total, count, half = 0.0, 0, window // 2
     for at in np.ndindex(shape):
-        box = tuple(slice(max(0, i - 1), i + 2) for i in at)
+        box = tuple(slice(max(0, i - half), i + half + 1) for i in at)
         valid = m[box] > 0
-        if not m[at]:
+        if not m[at] or any(i % step for i in at):
             continue
+        count += 1
         w, f = x[box][valid], y[box][valid]
         covariance = (w * f).mean() - w.mean() * f.mean()
         total += covariance**2 / (w.var() * f.var() + 1e-10)
-    assert float(unlikeness(LocalNcc(3), a, b, mask)) == pytest.approx(1 - total / m.sum(), abs=2e-3)
+    assert float(unlikeness(LocalNcc(window, step), a, b, mask)) == pytest.approx(1 - total / count, abs=2e-3)
 
 
 def test_local_ncc_does_not_mind_brightness_and_contrast():
@@ -213,10 +224,29 @@ class TestDeepSim:
             DeepSim(network(2), (2,)).describe(textured((16, 16)))
 
 
+class TestChannelPyramid:
+    def test_vectors_of_channels_are_compared_at_several_resolutions(self):
+        rng = np.random.default_rng(0)
+        a, b = (torch.tensor(rng.random((1, 4, 8, 12)), dtype=torch.float32) for _ in range(2))
+        total = []
+        for level in range(3):
+            pool = torch.nn.functional.avg_pool2d
+            x, y = (pool(image - 0.5, 2**level)[0].reshape(4, -1).numpy() for image in (a, b))
+            cosines = (x * y).sum(0) / np.linalg.norm(x, axis=0) / np.linalg.norm(y, axis=0)
+            total.append(cosines.mean())
+        assert float(unlikeness(DeepSim(ChannelPyramid()), a, b)) == pytest.approx(1 - np.mean(total), abs=1e-4)
+
+    def test_images_of_a_few_pixels(self):
+        maps = ChannelPyramid(4)(torch.rand(1, 3, 2, 5, 1))
+        assert [tuple(m.shape[2:]) for m in maps] == [(2, 5, 1), (1, 2, 1), (1, 1, 1), (1, 1, 1)]
+
+
 def test_options_without_sense_are_refused():
     for wrong in (
         lambda: LocalNcc(4),
         lambda: LocalNcc(1),
+        lambda: LocalNcc(5, 3),
+        lambda: LocalNcc(5, 0),
         lambda: NormalizedMI(2),
         lambda: MindSsc(-1),
         lambda: MindSsc(1, 0),

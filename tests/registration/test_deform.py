@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from modalign.data.labelled import LabelledImage
 from modalign.errors import InvalidInputError
 from modalign.geometry import (
     Affine,
@@ -20,6 +21,7 @@ from modalign.pipeline import align
 from modalign.registration import Deform, Judge, Registration, register
 from modalign.registration.soundness import limited
 from modalign.testing.registration import textured_scene
+from modalign.training import FeatureOptions, fit_features
 
 GRIDS = {
     2: Grid((120, 110), (0.9, 0.7), (12.5, -40.0), unit="micrometer"),
@@ -108,6 +110,50 @@ class TestDeform:
         assert found.warped is not None
         inner = (0, *(slice(n // 6, -(n // 6)) for n in fixed.grid.shape))
         assert np.corrcoef(found.warped.data[inner].ravel(), fixed.data[inner].ravel())[0, 1] > 0.95
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory):
+    """A feature extractor that was hardly trained."""
+    fixed, moving, _ = bent_pair(2, degrees=0.0)
+    images = [LabelledImage(name, image) for name, image in (("a", fixed), ("b", moving))]
+    folder = tmp_path_factory.mktemp("features") / "model"
+    fit_features(images, [], FeatureOptions(steps=10, patch=32, batch=2)).model.save(folder)
+    return str(folder)
+
+
+class TestDeepSim:
+    @pytest.mark.parametrize("order", ["warp-first", "features-first"])
+    def test_both_orders_find_the_deformation(self, features, order):
+        fixed, moving, truth = bent_pair(2, degrees=0.0)
+        method = Deform("none", "deepsim", features, weight=0.05, order=order, check_back=False)
+        found = register(fixed, moving, method).candidate
+        assert off(found, truth, fixed.grid) < 0.6 * off(identity(2), truth, fixed.grid)
+
+    def test_representations_of_several_channels_are_features_themselves(self):
+        fixed, moving, truth = bent_pair(2, degrees=0.0)
+        channels = [
+            image.with_data(
+                np.concatenate([image.data, *(ndimage.gaussian_filter(image.data, (0, s, s)) for s in (2, 4))])
+            )
+            for image in (fixed, moving)
+        ]
+        found = register(*channels, Deform("none", "deepsim", check_back=False)).candidate
+        assert off(found, truth, fixed.grid) < 0.5 * off(identity(2), truth, fixed.grid)
+
+    def test_maps_that_there_are_not(self, features):
+        fixed, moving, _ = bent_pair(2)
+        with pytest.raises(InvalidInputError, match="has 3 levels"):
+            register(fixed, moving, Deform("none", "deepsim", features, maps=(5,)))
+
+    def test_one_channel_without_features(self):
+        fixed, moving, _ = bent_pair(2)
+        with pytest.raises(InvalidInputError, match="an image of one channel has none"):
+            register(fixed, moving, Deform("none", "deepsim"))
+
+    def test_features_of_another_similarity(self):
+        with pytest.raises(InvalidInputError, match="not ncc"):
+            Deform("none", "ncc", "somewhere")
 
 
 def test_thick_slices_are_bent_in_world_units():

@@ -21,10 +21,14 @@ class LocalNcc:
 
     window: int = 9
     """Side of the box, pixels; odd."""
+    step: int = 2
+    """A box around each so many-th pixel along each axis: boxes overlap so much that the others tell nothing new."""
 
     def __post_init__(self) -> None:
         if self.window < 3 or self.window % 2 == 0:
             raise InvalidInputError(f"the window of a local correlation is an odd number from 3 on, not {self.window}")
+        if not 1 <= self.step <= self.window // 2:
+            raise InvalidInputError(f"boxes of {self.window} pixels are 1 to {self.window // 2} apart, not {self.step}")
 
     def describe(self, image: Float[Tensor, "1 channels *spatial"]) -> Maps:
         """The image itself."""
@@ -33,12 +37,13 @@ class LocalNcc:
     def compare(self, warped: Maps, fixed: Maps, mask: Float[Tensor, "1 1 *spatial"]) -> Float[Tensor, ""]:
         """See :class:`Similarity`."""
         w, f = warped[0], fixed[0]
-        share = box_mean(mask, self.window).clamp(min=1e-6)
+        share = box_mean(mask, self.window, self.step).clamp(min=1e-6)
 
         def mean(values: Tensor) -> Tensor:
-            return box_mean(values * mask, self.window) / share
+            return box_mean(values * mask, self.window, self.step) / share
 
         mean_w, mean_f = mean(w), mean(f)
         covariance = mean(w * f) - mean_w * mean_f
         variances = (mean(w * w) - mean_w * mean_w).clamp(min=0) * (mean(f * f) - mean_f * mean_f).clamp(min=0)
-        return 1 - weighted_mean(covariance.square() / (variances + FLAT * FLAT), mask)
+        centers = mask[(slice(None), slice(None), *(slice(None, None, self.step),) * (mask.ndim - 2))]
+        return 1 - weighted_mean(covariance.square() / (variances + FLAT * FLAT), centers)
