@@ -4,9 +4,8 @@ Source: Balakrishnan et al., VoxelMorph: A Learning Framework for Deformable Med
 the network itself is MONAI's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from torch.nn import functional
 
 from modalign.errors import InvalidInputError, ModelError
 from modalign.geometry.grid import METERS, Unit
-from modalign.nn.bundle import CARD, FORMAT, load_weights, read_card, save_networks
+from modalign.nn.bundle import CARD, FORMAT, load_weights, read_card, read_once, save_networks
 from modalign.nn.layers import MEMORY_FORMATS
 
 WIDTHS = {2: (16, 32, 32, 32, 32, 32), 3: (8, 16, 16, 16, 16, 16)}
@@ -174,16 +173,5 @@ class DeformModel:
         return cls(card, network.eval().requires_grad_(requires_grad=False))
 
 
-def load_deform_model(folder: Path) -> DeformModel:
-    """The network of a model folder, read once as long as its files do not change.
-
-    Raises:
-        ModelError: See :meth:`DeformModel.load`.
-    """
-    card = folder / CARD
-    return _loaded(folder.resolve(), card.stat().st_mtime_ns if card.is_file() else 0)
-
-
-@lru_cache(maxsize=4)
-def _loaded(folder: Path, _changed: int) -> DeformModel:
-    return DeformModel.load(folder)
+load_deform_model: Callable[[Path], DeformModel] = read_once(DeformModel.load)
+"""The network of a model folder, see :meth:`DeformModel.load`; read once as long as the folder does not change."""

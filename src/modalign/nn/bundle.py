@@ -1,8 +1,9 @@
 """Networks in a model folder: ``model.json`` tells what they are, safetensors hold their weights."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -12,6 +13,10 @@ from modalign.io import atomic_folder, read_arrays, read_json, write_arrays, wri
 
 CARD = "model.json"
 FORMAT = "modalign.model"
+KEPT = 4
+"""Models of a kind that are kept once they were read."""
+
+Loaded = TypeVar("Loaded")
 
 
 def save_networks(folder: Path, card: Mapping[str, Any], networks: Mapping[str, nn.Module]) -> None:
@@ -66,3 +71,17 @@ def load_weights(folder: Path, name: str, network: nn.Module) -> None:
         raise ModelError(f"{folder}: cannot load this model: {error}") from error
     except RuntimeError as error:
         raise ModelError(f"{folder}: the weights '{name}' do not fit the network in {CARD}") from error
+
+
+def read_once(load: Callable[[Path], Loaded]) -> Callable[[Path], Loaded]:
+    """A loader of model folders that reads each only once, and anew where it was written anew meanwhile."""
+
+    @lru_cache(maxsize=KEPT)
+    def kept(folder: Path, _stamp: int) -> Loaded:
+        return load(folder)
+
+    def loader(folder: Path) -> Loaded:
+        card = folder / CARD
+        return kept(folder, card.stat().st_mtime_ns if card.is_file() else 0)
+
+    return loader

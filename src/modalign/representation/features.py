@@ -1,14 +1,13 @@
 """A trained feature extractor and the folder that holds it: what deep similarities see in an image."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from modalign.errors import InvalidInputError, ModelError
 from modalign.geometry.grid import Unit
-from modalign.nn.bundle import CARD, FORMAT, load_weights, read_card, save_networks
+from modalign.nn.bundle import CARD, FORMAT, load_weights, read_card, read_once, save_networks
 from modalign.nn.feature_net import FeatureNet, FeatureNetOptions, FrozenExtractor
 
 FeatureKind: TypeAlias = Literal["segmentation", "autoencoder"]
@@ -112,16 +111,5 @@ class FeatureModel:
         return cls(card, network)
 
 
-def load_extractor(folder: Path) -> FrozenExtractor:
-    """The extractor of a model folder, read once as long as its files do not change.
-
-    Raises:
-        ModelError: See :meth:`FeatureModel.load`.
-    """
-    card = folder / CARD
-    return _loaded(folder.resolve(), card.stat().st_mtime_ns if card.is_file() else 0)
-
-
-@lru_cache(maxsize=4)
-def _loaded(folder: Path, _changed: int) -> FrozenExtractor:
-    return FeatureModel.load(folder).extractor()
+load_extractor: Callable[[Path], FrozenExtractor] = read_once(lambda folder: FeatureModel.load(folder).extractor())
+"""The extractor of a model folder, see :meth:`FeatureModel.load`; read once as long as the folder does not change."""
