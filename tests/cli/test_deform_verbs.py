@@ -122,6 +122,22 @@ class TestLabels:
         assert told["dice"] > 0.9 > told["dice_before"]
         assert told["hausdorff95"] < told["hausdorff95_before"]
         assert f"{told['dice']:.3f}" in (tmp_path / "o" / "report.html").read_text()
+        assert f"labels: mean Dice {told['dice_before']:.3f} before, {told['dice']:.3f} after" in ran.out
+
+    def test_of_a_refused_result_they_tell_how_the_images_lie(
+        self, run: Run, bent: tuple[Path, Path, DisplacementField], tmp_path: Path
+    ) -> None:
+        _, moving, _ = bent
+        noise = np.random.default_rng(0).random((1, 96, 104)).astype(np.float32)
+        write_image(tmp_path / "noise.tif", Image(noise, Grid((96, 104), (0.5, 0.5), unit="micrometer")))
+        one, other = self.written(tmp_path)
+        labels = ("--fixed-labels", one, "--moving-labels", other)
+        ran = run("register", tmp_path / "noise.tif", moving, *labels, "--out", tmp_path / "o")
+        assert ran.status == 3, ran.out
+        told = json.loads((tmp_path / "o" / "result.json").read_text())["labels"]
+        assert told["dice"] is None
+        assert f"labels: mean Dice {told['dice_before']:.3f} before, no transform" in ran.out
+        assert "no transform" in (tmp_path / "o" / "report.html").read_text()
 
     def test_labels_that_do_not_fit_or_are_empty_are_refused(
         self, run: Run, bent: tuple[Path, Path, DisplacementField], tmp_path: Path
@@ -133,7 +149,7 @@ class TestLabels:
         assert "labels of 91 × 104 pixels do not fit an image of 96 × 104" in ran.err
         ran = run("register", fixed, moving, "--fixed-labels", one, "--out", tmp_path / "o")
         assert ran.status == 2
-        assert "give both, or none" in ran.err
+        assert "modalign: --fixed-labels and --moving-labels are compared: give both, or none" in ran.err
         grid = Grid((96, 104))
         write_labels(tmp_path / "empty.tif", Labels(np.zeros(grid.shape, np.uint8), grid))
         empty = tmp_path / "empty.tif"
@@ -166,7 +182,10 @@ class TestTraining:
         ran = run("train", "features", images, labels, "--out", tmp_path / "feat", *quick)
         assert ran.status == 0, ran.err
         assert "--similarity deepsim --features" in ran.out
-        assert "kind: segmentation" in run("info", tmp_path / "feat").out
+        told = run("info", tmp_path / "feat").out
+        assert "kind: model" in told
+        assert "task: segmentation" in told
+        assert "step 12, seconds" in told
         how = ("--engine", "deform", "--start", "none", "--similarity", "deepsim", "--features", tmp_path / "feat")
         ran = run("register", images / "0.png", images / "1.png", *how, "--steps", 20, "--out", tmp_path / "out")
         assert ran.status == 0, ran.err
@@ -194,14 +213,56 @@ class TestTraining:
         assert "already holds a model" in ran.err
         assert run(*again, "--overwrite").status in (0, 3)
 
+    def test_an_interrupted_training_is_not_given_up_unasked(
+        self, run: Run, stack: tuple[Path, Path], tmp_path: Path
+    ) -> None:
+        begin = ("train", "features", stack[0], "--out", tmp_path / "feat", "--steps", 1, "--patch", 16)
+        (tmp_path / "feat.training").mkdir()
+        ran = run(*begin)
+        assert ran.status == 2
+        assert "holds a training that was interrupted: go on with it (--resume)" in ran.err
+        assert run(*begin, "--overwrite").status in (0, 3)
+        assert not (tmp_path / "feat.training").exists()
+        ran = run(*begin[:4], tmp_path / "other", *begin[5:], "--resume")
+        assert ran.status in (0, 3)
+        assert "no interrupted training" in ran.err
+
+    def test_an_extractor_that_learnt_nothing_is_told_of(
+        self, run: Run, stack: tuple[Path, Path], tmp_path: Path
+    ) -> None:
+        ran = run("train", "features", *stack, "--out", tmp_path / "feat", "--steps", 1, "--patch", 16, "--batch", 1)
+        assert ran.status == 3
+        how = ("--engine", "deform", "--start", "none", "--similarity", "deepsim", "--features", tmp_path / "feat")
+        ran = run("register", stack[0] / "0.png", stack[0] / "1.png", *how, "--steps", 2, "--out", tmp_path / "out")
+        assert "note: the network in" in ran.out
+        assert "learnt next to nothing" in ran.out
+
+    def test_maps_that_there_are_not(self, run: Run, stack: tuple[Path, Path], tmp_path: Path) -> None:
+        run("train", "features", stack[0], "--out", tmp_path / "feat", "--steps", 1, "--patch", 16)
+        how = ("--engine", "deform", "--similarity", "deepsim", "--features", tmp_path / "feat", "--maps", "1", "9")
+        ran = run("register", stack[0] / "0.png", stack[0] / "1.png", *how, "--out", tmp_path / "out")
+        assert ran.status == 2
+        assert "has 3 maps, counted from 0, and the maps 1 9 were asked for" in ran.err
+
+    def test_pixels_that_are_left_out_are_told(self, run: Run, stack: tuple[Path, Path], tmp_path: Path) -> None:
+        data = read_image(stack[0] / "0.png").data.astype(np.float32)
+        data[:, :9] = np.nan
+        write_image(stack[0] / "9.tif", Image(data, Grid(data.shape[1:])))
+        ran = run("train", "features", stack[0], "--out", tmp_path / "feat", "--steps", 1, "--patch", 16)
+        assert ran.status in (0, 3)
+        assert "left out, in 9" in ran.err
+
     @pytest.mark.parametrize(
         ("arguments", "complaint"),
         [
             (("--validation", 4), "leaves nothing of 4 images"),
-            (("--atlas", "nobody"), "no image in"),
+            (("--atlas", "nobody", "--pairing", "atlas"), "no image in"),
             (("--similarity", "deepsim"), "train features"),
-            (("--pairing", "atlas"), "needs an atlas"),
-            (("--supervision", 1), "labels are missing"),
+            (("--pairing", "atlas"), "give both"),
+            (("--supervision", 1), "give their folder"),
+            (("--validation", 1), "no pair to validate on"),
+            (("--weight", -1), "weight must be a number from 0 on, not -1"),
+            (("--learning-rate", -1), "learning_rate must be more than 0"),
         ],
     )
     def test_wrong_arguments(

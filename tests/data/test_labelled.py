@@ -39,7 +39,9 @@ class TestLoading:
             written(tmp_path, labelled(seed=seed))
         (tmp_path / "labels" / "1.png").unlink()
         write_labels(tmp_path / "labels" / "2.png", Labels(np.ones((5, 6), np.uint8), Grid((5, 6))))
-        with pytest.raises(PairingError, match=r"1\.tif has no labels.*labels of '2' have the size \(5, 6\)"):
+        with pytest.raises(
+            PairingError, match=r"one image has no labels in .*: 1\.tif; .*labels of '2' have the size \(5, 6\)"
+        ):
             load_labelled(tmp_path / "images", tmp_path / "labels")
 
     def test_empty_folders_and_constant_images(self, tmp_path):
@@ -51,6 +53,42 @@ class TestLoading:
         write_image(tmp_path / "images" / "flat.png", Image(np.full((1, 20, 20), 7, np.uint8), Grid((20, 20))))
         with pytest.raises(PairingError, match="constant"):
             load_labelled(tmp_path / "images")
+
+    @pytest.mark.parametrize(
+        ("data", "complaint"),
+        [
+            (np.full((20, 20), np.nan), "no pixel holds a number"),
+            (np.where(np.eye(20) > 0, np.nan, 3.0), "constant"),
+            (np.arange(100.0).reshape(4, 25), "4 × 25 pixels are too few"),
+        ],
+    )
+    def test_images_that_teach_nothing(self, tmp_path, data, complaint):
+        write_image(tmp_path / "a.tif", Image(data[None].astype(np.float32), Grid(data.shape)))
+        with pytest.raises(PairingError, match=complaint):
+            load_labelled(tmp_path)
+
+    def test_pixels_that_are_no_numbers_are_not_valid(self, tmp_path):
+        data = np.random.default_rng(0).random((20, 24)).astype(np.float32)
+        data[3, 4] = np.nan
+        write_image(tmp_path / "a.tif", Image(data[None], Grid(data.shape)))
+        (found,) = load_labelled(tmp_path)
+        np.testing.assert_array_equal(found.image.valid, np.isfinite(data))
+
+    def test_labels_below_0_are_refused(self, tmp_path):
+        one = labelled(seed=1)
+        written(tmp_path, one)
+        (tmp_path / "labels" / "1.png").unlink()
+        write_labels(tmp_path / "labels" / "1.tif", Labels(one.labels.data.astype(np.int16) - 1, one.labels.grid))
+        with pytest.raises(PairingError, match="the least is -1"):
+            load_labelled(tmp_path / "images", tmp_path / "labels")
+
+    def test_of_many_files_without_labels_the_first_are_named(self, tmp_path):
+        for seed in range(7):
+            written(tmp_path, labelled(seed=seed))
+            if seed:
+                (tmp_path / "labels" / f"{seed}.png").unlink()
+        with pytest.raises(PairingError, match=r"6 images have no labels in .*: 1\.tif, .*4\.tif and 2 more\."):
+            load_labelled(tmp_path / "images", tmp_path / "labels")
 
 
 class TestClasses:

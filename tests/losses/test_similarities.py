@@ -220,7 +220,7 @@ class TestDeepSim:
         )
 
     def test_a_level_that_is_not_there_is_refused(self):
-        with pytest.raises(InvalidInputError, match="2 levels"):
+        with pytest.raises(InvalidInputError, match="2 maps"):
             DeepSim(network(2), (2,)).describe(textured((16, 16)))
 
 

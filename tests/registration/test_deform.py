@@ -143,7 +143,7 @@ class TestDeepSim:
 
     def test_maps_that_there_are_not(self, features):
         fixed, moving, _ = bent_pair(2)
-        with pytest.raises(InvalidInputError, match="has 3 levels"):
+        with pytest.raises(InvalidInputError, match="has 3 maps"):
             register(fixed, moving, Deform("none", "deepsim", features, maps=(5,)))
 
     def test_one_channel_without_features(self):

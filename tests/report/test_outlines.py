@@ -37,6 +37,16 @@ class TestLabelledPair:
         told = LabelledPair.of(fixed, other, identity(ndim), identity(ndim)).agreement.to_dict()
         assert told == {"dice_before": 0, "dice": 0, "hausdorff95_before": None, "hausdorff95": None}
 
+    def test_without_a_transform_there_is_nothing_after(self, ndim):
+        grid = self.grid(ndim)
+        pair = LabelledPair.of(square(ndim, 8, grid), square(ndim, 12, grid), identity(ndim), None)
+        told = pair.agreement.to_dict()
+        assert told["dice_before"] == pytest.approx(0.6**ndim, abs=1e-4)
+        assert told["dice"] is None
+        assert told["hausdorff95"] is None
+        image = Image(np.random.default_rng(0).random((1, *(30,) * ndim)).astype(np.float32), grid)
+        assert outlines_picture(pair, image).startswith(b"\x89PNG")
+
     def test_there_is_a_picture(self, ndim):
         image = Image(np.random.default_rng(0).random((1, *(30,) * ndim)).astype(np.float32), self.grid(ndim))
         assert outlines_picture(self.pair(ndim), image).startswith(b"\x89PNG")

@@ -33,7 +33,7 @@ def test_what_is_where_is_learnt(ndim):
     trained = fit_features(images[:3], images[3:], options)
     assert trained.learnt
     assert trained.fitted.score > 0.7
-    assert trained.model.card.kind == "segmentation"
+    assert trained.model.card.task == "segmentation"
     assert trained.model.card.training["validation_images"] == ["t3"]
 
 
@@ -41,7 +41,7 @@ def test_an_auto_encoder_reproduces_what_it_never_saw():
     images = [tissue(2, seed, labels=False) for seed in range(4)]
     options = FeatureOptions(steps=80, patch=32, batch=4, network=SMALL, learning_rate=1e-2, validations=4, noise=0.1)
     trained = fit_features(images[:3], images[3:], options)
-    assert trained.model.card.kind == "autoencoder"
+    assert trained.model.card.task == "autoencoder"
     assert trained.learnt
     assert trained.fitted.score > 0.3
 
@@ -50,8 +50,31 @@ def test_too_little_training_is_told():
     images = [tissue(2, seed) for seed in range(2)]
     trained = fit_features(images, [], FeatureOptions(steps=1, patch=16, batch=1, network=SMALL))
     assert not trained.learnt
-    assert "Train longer" in trained.message
+    assert "Train longer, or check that the labels" in trained.message
     assert trained.model.card.training["validated_on_training_images"]
+
+
+def test_one_class_everywhere_is_nothing_learnt():
+    """However large the share of that class: what counts is how far beyond it the network came."""
+    images = [tissue(2, seed) for seed in range(3)]
+    mostly = [
+        LabelledImage(
+            one.name,
+            one.image,
+            Labels(np.maximum(one.labels.data, np.indices(one.labels.data.shape)[0] > 8), one.image.grid),
+        )
+        for one in images
+    ]
+    trained = fit_features(mostly, [], FeatureOptions(steps=2, patch=24, batch=4, network=SMALL))
+    assert "by chance 0.9" in trained.message
+    assert not trained.learnt
+
+
+def test_patches_are_no_larger_than_the_images():
+    trained = fit_features([tissue(2, 0)], [], FeatureOptions(steps=1, patch=4000, batch=1, network=SMALL))
+    assert trained.fitted.steps == 1
+    without = fit_features([tissue(2, 0)], [], FeatureOptions(steps=1, patch=72, batch=1, network=SMALL))
+    assert trained.fitted.loss == without.fitted.loss
 
 
 class TestInterruption:

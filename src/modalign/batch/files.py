@@ -78,9 +78,9 @@ class Finished:
 
     @cached_property
     def labelled(self) -> LabelledPair | None:
-        """The labels before and after; none without labels or without a transform."""
+        """The labels before and after; none without labels."""
         fixed, moving = self.labels
-        if fixed is None or moving is None or self.transform is None:
+        if fixed is None or moving is None:
             return None
         comparison = Comparison.of(self.fixed, self.moving)
         return LabelledPair.of(fixed, moving, comparison.space.to_world(comparison.before), self.transform)
@@ -173,7 +173,7 @@ def report_content(job: Finished, folder: Path, out: Path | None = None) -> Repo
         commands=() if found is None else apply_commands(transform_path, job.command.fixed, job.command.moving),
         downloads=() if found is None else _downloads(folder, found),
         provenance=provenance(job),
-        labels=None if found is None else job.labelled,
+        labels=job.labelled,
     )
 
 

@@ -59,7 +59,7 @@ class RegistrationJob:
 
     def __post_init__(self) -> None:
         if (self.fixed_labels is None) != (self.moving_labels is None):
-            raise InvalidInputError("labels can be compared where both images have some: give both, or none")
+            raise InvalidInputError("--fixed-labels and --moving-labels are compared: give both, or none")
         for name in ("fixed_pixel_size", "moving_pixel_size"):
             for size in getattr(self, name) or ():
                 if not 0 < size < math.inf:

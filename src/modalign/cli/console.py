@@ -5,8 +5,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import fields, is_dataclass
+from io import StringIO
 from pathlib import Path
 from threading import Lock, Timer
 from types import FrameType
@@ -36,14 +37,19 @@ def parse(kind: type[Command], verb: str, arguments: Sequence[str], *, may_be_na
         may_be_nan: Fields for which numbers that are not finite make sense.
 
     Raises:
-        InvalidInputError: A number is not finite.
+        InvalidInputError: A number is not finite, or options do not go together.
     """
     import tyro
 
     _check_finite(kind, arguments, may_be_nan)
+    told = StringIO()
     try:
-        return tyro.cli(kind, prog=f"modalign {verb}", args=list(arguments))
+        with redirect_stderr(told):
+            return tyro.cli(kind, prog=f"modalign {verb}", args=list(arguments))
     except SystemExit as leaving:
+        if isinstance(leaving.__context__, InvalidInputError):  # ours: told like all others, not in the parser's words
+            raise leaving.__context__ from None
+        print(told.getvalue(), end="", file=sys.stderr)
         if leaving.code:
             print(f"modalign: cannot understand the arguments; see 'modalign {verb} --help'", file=sys.stderr)
         raise

@@ -111,4 +111,12 @@ def _print(facts: dict[str, Any], indent: str = "") -> None:
             _print(value, indent + "  ")
         else:
             is_words = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+            if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+                lines = (", ".join(f"{name} {_short(number)}" for name, number in item.items()) for item in value)
+                print(f"{indent}{key}:", *lines, sep=f"\n{indent}  ")
+                continue
             print(f"{indent}{key}: {'; '.join(value) if is_words else value}")
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -14,7 +14,7 @@ from modalign.batch.registration import RegistrationJob
 from modalign.cli.console import EXIT_NOT_TRUSTED, check_device, parse, print_json, stages
 from modalign.cli.engine_choice import EngineName, with_engine_options
 from modalign.io import make_folder, write_json
-from modalign.report.advice import advice
+from modalign.report.advice import advice, command_line
 
 SUGGESTIONS = 2
 """Commands to try that are told where a result is not trusted; the report has more."""
@@ -83,13 +83,22 @@ def _tell(command: Register, job: Finished, result: Mapping[str, Any]) -> None:
     print(f"{result['status']}{confidence}: {'; '.join(result['reasons'])}")
     for note in result["notes"]:
         print(f"note: {note}")
+    if "labels" in result:
+        print(f"labels: {_agreement(result['labels'])}")
     for name, path in result["files"].items():
         print(f"  {name.replace('_', ' '):<22}{path}")
     if result["status"] != "accepted":
         for suggestion in advice(report_content(job, command.out, command.out))[:SUGGESTIONS]:
             print(f"try: {suggestion.purpose}\n  {suggestion.line}")
     if "transform" in result["files"]:
-        print(f"next{_caution(result['status'])}: modalign apply IMAGE {result['files']['transform']} --out FILE")
+        line = command_line(("modalign", "apply", "IMAGE", result["files"]["transform"], "--out", "FILE"))
+        print(f"next{_caution(result['status'])}: {line}")
+
+
+def _agreement(labels: Mapping[str, float | None]) -> str:
+    """How well the labels agree, in words."""
+    after = "no transform, so nothing after" if labels["dice"] is None else f"{labels['dice']:.3f} after"
+    return f"mean Dice {labels['dice_before']:.3f} before, {after}"
 
 
 def _caution(status: str) -> str:

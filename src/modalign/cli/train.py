@@ -55,7 +55,7 @@ class Train:
     resume: bool = False
     """Go on with a training that was interrupted; its state lies in a folder beside the model, OUT.training."""
     overwrite: bool = False
-    """Replace a model that is already there."""
+    """Replace a model that is already there, and give up a training that was interrupted."""
     options: Annotated[ComirOptions, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = ComirOptions()
     """How to train."""
 
@@ -71,9 +71,9 @@ def run(arguments: Sequence[str]) -> int:
     if command.network == "tiramisu":
         options = replace(options, network=TiramisuOptions())
     check_out(command.out, overwrite=command.overwrite)
+    unfinished = unfinished_state(command.out, resume=command.resume, overwrite=command.overwrite)
     shelf = Shelf(next(folder for folder in command.out.resolve().parents if folder.is_dir()), command.keep_in_memory)
     training, validation = _pairs(command, options.seed, shelf)
-    unfinished = unfinished_state(command.out)
     several = "pair" if len(training) == 1 else "pairs"
     print(f"training on {len(training)} {several}, validating on {len(validation) or 'the same'}", file=sys.stderr)
     with interruptible(unfinished) as stopping:

@@ -11,12 +11,16 @@ import tyro
 
 from modalign.cli.console import EXIT_NOT_TRUSTED, parse, progress
 from modalign.cli.unfinished import check_out, interruptible, remove_state, unfinished_state
-from modalign.data.labelled import LabelledImage, load_labelled
+from modalign.data.labelled import LabelledImage, listed, load_labelled
 from modalign.errors import InvalidInputError
 from modalign.training import DeformOptions, FeatureOptions, FitProgress, fit_deform, fit_features
 
 if TYPE_CHECKING:
     from modalign.training import TrainedDeform, TrainedFeatures
+
+
+LEAST_TO_DIVIDE = 5
+"""Fewer images, or pairs of them, are all needed to train on."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +40,38 @@ class _FromImages:
     resume: bool = False
     """Go on with a training that was interrupted; its state lies in a folder beside the model, OUT.training."""
     overwrite: bool = False
-    """Replace a model that is already there."""
+    """Replace a model that is already there, and give up a training that was interrupted."""
 
-    def parts(self) -> tuple[list[LabelledImage], list[LabelledImage]]:
-        """The images to train on, and those kept aside.
+    def images_read(self) -> list[LabelledImage]:
+        """The images of the folder; says which have pixels that are left out.
 
         Raises:
-            InvalidInputError: None would be left to train on.
+            PairingError: See :func:`load_labelled`.
         """
         found = load_labelled(self.images, self.labels)
-        kept = len(found) // 5 if self.validation is None else self.validation
+        partial = [one.name for one in found if not one.image.valid.all()]
+        if partial:
+            why = "pixels that are no numbers, or transparent, are left out"
+            print(f"note: {why}, in {listed(partial)}", file=sys.stderr)
+        return found
+
+    def parts(
+        self, found: Sequence[LabelledImage], least: int = 1
+    ) -> tuple[Sequence[LabelledImage], Sequence[LabelledImage]]:
+        """The images to train on, and those kept aside, none or at least so many.
+
+        Raises:
+            InvalidInputError: Too few are kept aside, or none would be left to train on.
+        """
+        kept = self.validation
+        if kept is None:
+            kept = max(len(found) // 5, least) if len(found) >= LEAST_TO_DIVIDE * least else 0
+        if 0 < kept < least:
+            raise InvalidInputError(f"--validation {kept} makes no pair to validate on: keep {least} aside, or 0")
         if not 0 <= kept < len(found):
             raise InvalidInputError(f"--validation {kept} leaves nothing of {len(found)} images to train on")
-        several = "image" if len(found) - kept == 1 else "images"
-        print(f"training on {len(found) - kept} {several}, validating on {kept or 'the same'}", file=sys.stderr)
+        aside = f"{kept} kept aside to validate on" if kept else "none kept aside: validated on the same"
+        print(f"training on {len(found) - kept} of {len(found)} images, {aside}", file=sys.stderr)
         return found[: len(found) - kept], found[len(found) - kept :]
 
 
@@ -81,31 +103,37 @@ class TrainDeform(_FromImages):
 def run_features(arguments: Sequence[str]) -> int:
     """Run the verb; returns the exit status."""
     command = parse(TrainFeatures, "train features", arguments)
-    check_out(command.out, overwrite=command.overwrite)
-    parts = command.parts()
+    state = _checked_state(command)
+    parts = command.parts(command.images_read())
     next_ = "modalign register FIXED MOVING --engine deform --similarity deepsim --features"
-    return _trained(command, lambda **how: fit_features(*parts, command.options, **how), next_)
+    return _trained(command, state, lambda **how: fit_features(*parts, command.options, **how), next_)
 
 
 def run_deform(arguments: Sequence[str]) -> int:
     """Run the verb; returns the exit status."""
     command = parse(TrainDeform, "train deform", arguments)
-    check_out(command.out, overwrite=command.overwrite)
-    training, validation = command.parts()
-    atlas = None
-    if command.atlas is not None:
-        named = [one for one in (*training, *validation) if one.name == command.atlas]
-        if not named:
-            raise InvalidInputError(f"--atlas {command.atlas}: no image in {command.images} has this name")
-        atlas = named[0]
-        training, validation = ([one for one in part if one is not atlas] for part in (training, validation))
+    if (command.options.pairing == "atlas") != (command.atlas is not None):
+        raise InvalidInputError("--pairing atlas and --atlas NAME go together: give both, or none")
+    if command.options.supervision and command.labels is None:
+        raise InvalidInputError("--supervision compares labels: give their folder after that of the images")
+    state = _checked_state(command)
+    found = command.images_read()
+    atlas = next((one for one in found if one.name == command.atlas), None)
+    if command.atlas is not None and atlas is None:
+        raise InvalidInputError(f"--atlas {command.atlas}: no image in {command.images} has this name")
+    parts = command.parts([one for one in found if one is not atlas], 2 if atlas is None else 1)
     next_ = "modalign register FIXED MOVING --engine deform --network"
-    return _trained(command, lambda **how: fit_deform(training, validation, command.options, atlas=atlas, **how), next_)
+    return _trained(command, state, lambda **how: fit_deform(*parts, command.options, atlas=atlas, **how), next_)
 
 
-def _trained(command: _FromImages, train: Any, next_: str) -> int:
+def _checked_state(command: _FromImages) -> Path:
+    """Where the state of an unfinished training lies, once it is clear that the model may be written."""
+    check_out(command.out, overwrite=command.overwrite)
+    return unfinished_state(command.out, resume=command.resume, overwrite=command.overwrite)
+
+
+def _trained(command: _FromImages, state: Path, train: Any, next_: str) -> int:
     """Train with a bar, an end that can be taken up again, and a word on what came out."""
-    state = unfinished_state(command.out)
     with interruptible(state) as stopping, progress("train") as advance:
 
         def report(now: FitProgress) -> None:

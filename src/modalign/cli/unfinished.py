@@ -23,9 +23,20 @@ def check_out(out: Path, *, overwrite: bool) -> None:
         raise OutputError(out, "already holds a model; name another folder, or add --overwrite to replace it")
 
 
-def unfinished_state(out: Path) -> Path:
-    """The folder beside a model where the state of its unfinished training lies."""
-    return out.with_name(out.name + ".training")
+def unfinished_state(out: Path, *, resume: bool, overwrite: bool) -> Path:
+    """The folder beside a model where the state of its unfinished training lies.
+
+    Raises:
+        OutputError: There is one, and it is neither to be taken up again nor to be given up.
+    """
+    state = out.with_name(out.name + ".training")
+    if state.is_dir() and not (resume or overwrite):
+        raise OutputError(
+            state, "holds a training that was interrupted: go on with it (--resume), or begin anew (--overwrite)"
+        )
+    if resume and not state.is_dir():
+        print(f"note: there is no interrupted training in {state}: this one begins anew", file=sys.stderr)
+    return state
 
 
 @contextmanager
@@ -39,7 +50,7 @@ def interruptible(state: Path) -> Iterator[Event]:
     def stop(_number: int, _frame: FrameType | None) -> None:
         stopping.set()
         signal.signal(signal.SIGINT, previous[signal.SIGINT])
-        print("\nmodalign: stopping after this step", file=sys.stderr, flush=True)
+        print("\nmodalign: stopping after this step; once more to stop at once", file=sys.stderr, flush=True)
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -17,6 +17,10 @@ from modalign.io import image_files, read_image, read_labels, stem
 Array = np.ndarray
 LabelKind: TypeAlias = Literal["classes", "instances"]
 MOST_CLASSES = 64
+MOST_TOLD = 4
+"""Files that a message names."""
+LEAST_SIDE = 8
+"""Fewer pixels along an axis show nothing."""
 FACTORS, SHARES = (1, 2, 4), (0.5, 0.3, 0.2)
 """By which patches are coarser than their image, and how often: registration goes from coarse to fine."""
 
@@ -48,13 +52,16 @@ def load_labelled(images: Path, labels: Path | None = None) -> list[LabelledImag
 
     Raises:
         PairingError: A folder is missing or empty, an image has no labels, files cannot be read, images differ in
-            channels or dimensions, or labels do not fit. All are named in one message.
+            channels or dimensions, or labels do not fit. All kinds of trouble are told in one message.
     """
     files, maps = _by_stem(images), {} if labels is None else _by_stem(labels)
     found, problems = [], []
+    bare = [] if labels is None else [path.name for name, path in files.items() if name not in maps]
+    if bare:
+        several = f"{len(bare)} images have" if len(bare) > 1 else "one image has"
+        problems.append(f"{several} no labels in {labels}: {listed(bare)}")
     for name, path in files.items():
-        if labels is not None and name not in maps:
-            problems.append(f"{path.name} has no labels in {labels}")
+        if path.name in bare:
             continue
         try:
             found.append(_loaded(name, path, maps.get(name)))
@@ -65,16 +72,37 @@ def load_labelled(images: Path, labels: Path | None = None) -> list[LabelledImag
         told = [f"{name!r} is {ndim}D with {channels} channels" for (channels, ndim), name in forms.items()]
         problems.append("the images differ: " + ", ".join(told))
     if problems:
-        more = f"; and {len(problems) - 8} more" if len(problems) > 8 else ""
-        raise PairingError(f"{'; '.join(problems[:8])}{more}. Mend or remove these files and start again.")
+        more = f"; and {len(problems) - MOST_TOLD} more" if len(problems) > MOST_TOLD else ""
+        raise PairingError(f"{'; '.join(problems[:MOST_TOLD])}{more}. Mend or remove these files and start again.")
     return found
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names of many, and how many more there are."""
+    more = f" and {len(names) - MOST_TOLD} more" if len(names) > MOST_TOLD else ""
+    return ", ".join(names[:MOST_TOLD]) + more
 
 
 def _loaded(name: str, image: Path, labels: Path | None) -> LabelledImage:
     opened = read_image(image).without_alpha().without_gaps()
-    if not np.ptp(opened.data.reshape(len(opened.data), -1), axis=1).any():
+    if min(opened.grid.shape) < LEAST_SIDE:
+        raise InvalidInputError(
+            f"{image}: {' × '.join(map(str, opened.grid.shape))} pixels are too few to learn from: at least "
+            f"{LEAST_SIDE} a side"
+        )
+    values = opened.data[:, opened.valid]
+    if not values.size:
+        raise InvalidInputError(f"{image}: no pixel holds a number")
+    if not np.ptp(values, axis=1).any():
         raise InvalidInputError(f"{image}: the image is constant: there is nothing to learn from")
-    return LabelledImage(name, opened, None if labels is None else read_labels(labels))
+    return LabelledImage(name, opened, None if labels is None else _labels(labels))
+
+
+def _labels(path: Path) -> Labels:
+    labels = read_labels(path)
+    if labels.data.min() < 0:
+        raise InvalidInputError(f"{path}: labels run from 0, which is background, but the least is {labels.data.min()}")
+    return labels
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:

@@ -58,7 +58,10 @@ class DeepSim:
         found = list(self.extractor(image))
         chosen = self.levels or tuple(range(len(found)))
         if not found or max(chosen) >= len(found) or min(chosen) < 0:
-            raise InvalidInputError(f"the extractor has {len(found)} levels, and {chosen} were asked for")
+            asked = " ".join(map(str, chosen))
+            raise InvalidInputError(
+                f"the extractor has {len(found)} maps, counted from 0, and the maps {asked} were asked for"
+            )
         maps = [found[level] for level in chosen]
         if self.is_centered:
             maps = [features - features.mean(1, keepdim=True) for features in maps]

@@ -58,6 +58,13 @@ def read_card(folder: Path, method: str, version: int, how: str) -> Mapping[str,
     return card
 
 
+def doubts(folder: Path) -> tuple[str, ...]:
+    """What those who use the networks of a model folder should know: that they have learnt next to nothing."""
+    if read_json(folder / CARD).get("training", {}).get("learnt", True):
+        return ()
+    return (f"the network in {folder} had learnt next to nothing when its training ended: train it longer",)
+
+
 def load_weights(folder: Path, name: str, network: nn.Module) -> None:
     """Put the weights of a model folder into a network of the right form.
 

@@ -93,6 +93,12 @@ class Deform(Engine):
         bring = workspace.pictures if self.similarity == "nmi" else workspace.comparable
         images = bring(space.fixed, space.moving)
         search = self._search(images[0])
+        found = self._found(fixed, moving, space, images, search)
+        return replace(found, notes=(*found.notes, *search.notes))
+
+    def _found(
+        self, fixed: Image, moving: Image, space: workspace.Workspace, images: tuple[Image, Image], search: "_Search"
+    ) -> Registration:
         begun = self._begin(space, fixed, moving)
         linear = begun.fixed_to_moving
         if not isinstance(linear, Linear):
@@ -110,6 +116,7 @@ class Deform(Engine):
     def _search(self, image: Image) -> "_Search":
         """How deformations between images like one are found; models are read, and refused, before anything is done."""
         from modalign.deformation import FlowOptions, load_deform_model
+        from modalign.nn.bundle import doubts
 
         channels, ndim = len(image.data), image.ndim
         similarity = similarity_of(self.similarity, self.features, channels, ndim, self.maps)
@@ -118,7 +125,9 @@ class Deform(Engine):
             model = load_deform_model(Path(self.network))
             model.check(channels, ndim)
         weight = self.weight or WEIGHTS[self.similarity]
-        return _Search(similarity, FlowOptions(weight, self.regulariser, self.order, steps=self.steps), model)
+        options = FlowOptions(weight, self.regulariser, self.order, steps=self.steps)
+        notes = [note for folder in (self.features, self.network) if folder for note in doubts(Path(folder))]
+        return _Search(similarity, options, model, tuple(notes))
 
     def _begin(self, space: workspace.Workspace, fixed: Image, moving: Image) -> Registration:
         """The linear alignment."""
@@ -161,6 +170,7 @@ class _Search:
     similarity: "Similarity"
     options: "FlowOptions"
     model: "DeformModel | None"
+    notes: tuple[str, ...] = ()
 
     def flow(self, seen: Pyramid) -> "Flow":
         """What brings the moving image of a pyramid onto the fixed one."""

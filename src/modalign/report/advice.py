@@ -67,7 +67,7 @@ REMEDIES = (
     ),
     Remedy(
         ("correlate", "key points", "matches agree", "representation", "by chance", "too little", "use a model"),
-        "The two modalities look too different: compare them through a model made for them (modalign train).",
+        "If the modalities look different: compare them through a model made for them (modalign train).",
         {"--model": ("MODEL",)},
         {},
         applies=_has_no_model,

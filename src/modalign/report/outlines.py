@@ -26,9 +26,9 @@ class Agreement:
 
     Attributes:
         dice_before: Mean Dice of the labels above 0 with the middles of both images on each other.
-        dice: With the moving labels under the transform.
+        dice: With the moving labels under the transform; not a number where there is none.
         hausdorff95_before: 95th percentile of the distances between the surfaces, in the unit of the fixed image.
-        hausdorff95: Under the transform.
+        hausdorff95: Under the transform, likewise.
     """
 
     dice_before: float
@@ -37,7 +37,7 @@ class Agreement:
     hausdorff95: float
 
     def to_dict(self) -> dict[str, float | None]:
-        """The numbers; ``None`` where the maps share no label, so that there is no distance."""
+        """The numbers; ``None`` where there is no transform, or no distance, as the maps share no label."""
         return {name: None if np.isnan(value) else round(value, 5) for name, value in asdict(self).items()}
 
 
@@ -48,24 +48,31 @@ class LabelledPair:
     Attributes:
         fixed: Of the fixed image.
         before: Those of the moving image on the grid of the fixed one, with the middles on each other.
-        after: Likewise, under the transform.
+        after: Likewise, under the transform, if there is one.
     """
 
     fixed: Labels
     before: Labels
-    after: Labels
+    after: Labels | None
 
     @classmethod
-    def of(cls, fixed: Labels, moving: Labels, before: Transform, found: Transform) -> "LabelledPair":
+    def of(cls, fixed: Labels, moving: Labels, before: Transform, found: Transform | None) -> "LabelledPair":
         """The labels under two transforms from the fixed image to the moving one."""
-        return cls(fixed, moving.resampled(fixed.grid, before), moving.resampled(fixed.grid, found))
+        after = None if found is None else moving.resampled(fixed.grid, found)
+        return cls(fixed, moving.resampled(fixed.grid, before), after)
 
     @property
     def agreement(self) -> Agreement:
         """See :class:`Agreement`."""
-        warped, spacing = (self.before.data, self.after.data), self.fixed.grid.spacing
-        shares = (dice(self.fixed.data, data) for data in warped)
-        return Agreement(*shares, *(hausdorff95(self.fixed.data, data, spacing) for data in warped))
+        spacing, nothing = self.fixed.grid.spacing, (float("nan"),) * 2
+        measured = [
+            nothing
+            if moved is None
+            else (dice(self.fixed.data, moved.data), hausdorff95(self.fixed.data, moved.data, spacing))
+            for moved in (self.before, self.after)
+        ]
+        shares, distances = zip(*measured, strict=True)
+        return Agreement(*shares, *distances)
 
 
 def outlines_picture(pair: LabelledPair, image: Image) -> bytes:
@@ -79,12 +86,14 @@ def outlines_picture(pair: LabelledPair, image: Image) -> bytes:
     height, width = shown.grid.extent
     figure = Figure(figsize=(9.0, 0.5 + 4.3 * float(np.clip(height / width, 0.3, 2.0))), layout="constrained")
     for axes, name, moved in zip(figure.subplots(1, 2), ("before", "after"), (pair.before, pair.after), strict=True):
+        axes.set_axis_off()
+        if moved is None:
+            continue
         axes.imshow(np.moveaxis(shown.data, 0, -1).squeeze(), cmap="gray")
         _outline(axes, _middle(pair.fixed), "#00c8c8", "-")
         _outline(axes, _middle(moved), "#ff5aa0", "--")
         axes.set_aspect(shown.grid.spacing[0] / shown.grid.spacing[1])
         axes.set_title(f"{name}: fixed solid, moving dashed", fontsize="medium")
-        axes.set_axis_off()
     return figure_bytes(figure, "png", 110)
 
 

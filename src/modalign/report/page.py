@@ -230,11 +230,13 @@ def _labels(content: ReportContent) -> dict[str, Any] | None:
     if content.labels is None:
         return None
     agreement, unit = content.labels.agreement, content.fixed.grid.unit
-    before, after = agreement.hausdorff95_before, agreement.hausdorff95
+    shares = agreement.dice_before, agreement.dice
+    distances = agreement.hausdorff95_before, agreement.hausdorff95
+    told = ["no label in common" if math.isnan(d) else length(d, unit) for d in distances]
     return {
         "picture": _png_uri(outlines_picture(content.labels, content.fixed)),
-        "dice": (f"{agreement.dice_before:.3f}", f"{agreement.dice:.3f}"),
-        "distance": tuple("no label in common" if math.isnan(d) else length(d, unit) for d in (before, after)),
+        "dice": tuple("no transform" if math.isnan(share) else f"{share:.3f}" for share in shares),
+        "distance": tuple("no transform" if math.isnan(s) else t for s, t in zip(shares, told, strict=True)),
     }
 
 

@@ -10,7 +10,7 @@ from modalign.geometry.grid import Unit
 from modalign.nn.bundle import CARD, FORMAT, load_weights, read_card, read_once, save_networks
 from modalign.nn.feature_net import FeatureNet, FeatureNetOptions, FrozenExtractor
 
-FeatureKind: TypeAlias = Literal["segmentation", "autoencoder"]
+FeatureTask: TypeAlias = Literal["segmentation", "autoencoder"]
 METHOD, VERSION, HOW = "features", 1, "modalign train features"
 
 
@@ -19,7 +19,7 @@ class FeatureCard:
     """Everything about a feature extractor but its weights; the content of ``model.json``.
 
     Attributes:
-        kind: ``segmentation``, trained with labels, or ``autoencoder``, trained without.
+        task: ``segmentation``, trained with labels, or ``autoencoder``, trained without.
         ndim: 2 for images, 3 for volumes.
         channels: Names of the channels of its images.
         classes: How many classes it tells apart; for an auto-encoder 0.
@@ -29,7 +29,7 @@ class FeatureCard:
         training: Data, licence, options, and how well it did.
     """
 
-    kind: FeatureKind
+    task: FeatureTask
     ndim: int
     channels: tuple[str, ...]
     classes: int
@@ -44,7 +44,7 @@ class FeatureCard:
             "format": FORMAT,
             "version": VERSION,
             "method": METHOD,
-            "kind": self.kind,
+            "task": self.task,
             "ndim": self.ndim,
             "channels": list(self.channels),
             "classes": self.classes,
@@ -58,7 +58,7 @@ class FeatureCard:
     def from_dict(cls, saved: Mapping[str, Any]) -> "FeatureCard":
         """The card from its saved form."""
         return cls(
-            saved["kind"],
+            saved["task"],
             saved["ndim"],
             tuple(saved["channels"]),
             saved["classes"],
@@ -70,7 +70,7 @@ class FeatureCard:
 
     def build(self) -> FeatureNet:
         """The network, freshly initialised."""
-        is_segmentation = self.kind == "segmentation"
+        is_segmentation = self.task == "segmentation"
         outputs = self.classes if is_segmentation else len(self.channels)
         return FeatureNet(self.network, self.ndim, len(self.channels), outputs, has_skips=is_segmentation)
 

@@ -27,6 +27,7 @@ from modalign.training.loop import FitOptions, FitProgress, Fitted, fit
 
 PATCHES = {2: 192, 3: 64}
 """Side of the training patches by the number of dimensions; images that are smaller are seen whole."""
+LEAST_PATCH = 16
 MOST_JUDGED = 12
 """Validation pairs, evenly chosen where there are more."""
 
@@ -65,10 +66,13 @@ class DeformOptions(FitOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_similarity(self.similarity, self.features, self.maps)
-        if not all(0 <= value < inf for value in (self.weight, self.supervision, self.pixel_size)):
-            raise InvalidInputError("weight, supervision and pixel size are numbers from 0 on")
-        if min(self.reach, self.batch) < 1 or (self.patch is not None and self.patch < 16):
-            raise InvalidInputError("reach and batch are at least 1, and patches have at least 16 pixels a side")
+        for name in ("weight", "supervision", "pixel_size"):
+            if not 0 <= getattr(self, name) < inf:
+                raise InvalidInputError(f"{name} must be a number from 0 on, not {getattr(self, name):g}")
+        for name, least in (("reach", 1), ("batch", 1), ("patch", LEAST_PATCH)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise InvalidInputError(f"{name} must be at least {least}, not {value}")
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,7 @@ def fit_deform(
 
 def _check(images: Sequence[LabelledImage], options: DeformOptions, atlas: LabelledImage | None) -> None:
     if (options.pairing == "atlas") != (atlas is not None):
-        raise TrainingError("the pairing 'atlas' needs an atlas, and an atlas needs that pairing")
+        raise TrainingError("the pairing 'atlas' needs an atlas to bring the images onto, and an atlas that pairing")
     if len(images) < 2:
         raise TrainingError("a deformation needs at least two images to train on")
     bare = [one.name for one in images if one.labels is None]

@@ -27,9 +27,9 @@ PATCHES = {2: 96, 3: 32}
 """Side of the training patches by the number of dimensions."""
 MEMORY_SEED = 1
 """Of the patches that the network is judged on, which are the same each time."""
-LEAST_BETTER, LEAST_SHARE = 1.2, 0.2
-"""A network has learnt next to nothing where it is not so many times better than one class everywhere, or reproduces
-less than this share of the variance."""
+LEAST_SHARE = 0.2
+"""A network has learnt next to nothing where it goes less than this part of the way from one class everywhere to the
+labels, or reproduces less than this share of the variance."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class FeatureOptions(FitOptions):
     network: FeatureNetOptions = field(default_factory=FeatureNetOptions)
     """The form of the network."""
     patch: int | None = None
-    """Side of the training patches in pixels, by default 96, and 32 for volumes."""
+    """Side of the training patches in pixels, by default 96, and 32 for volumes; at most that of the largest image."""
     batch: int = 8
     """Patches in a step."""
     noise: float = 0.3
@@ -52,8 +52,10 @@ class FeatureOptions(FitOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.batch < 1 or not 0 <= self.noise < inf:
-            raise InvalidInputError("a batch has at least one patch, and the noise is a number from 0 on")
+        if self.batch < 1:
+            raise InvalidInputError(f"a batch has at least one patch, not {self.batch}")
+        if not 0 <= self.noise < inf:
+            raise InvalidInputError(f"the noise must be a number from 0 on, not {self.noise:g}")
         if self.patch is not None and self.patch < 16:
             raise InvalidInputError(f"patches need at least 16 pixels a side, not {self.patch}")
 
@@ -134,13 +136,14 @@ def _check(images: Sequence[LabelledImage]) -> None:
 
 
 def _judgement(task: "_Task", fitted: Fitted) -> tuple[bool, str]:
-    is_segmentation = task.card.kind == "segmentation"
-    learnt = fitted.score >= (LEAST_BETTER * task.chance if is_segmentation else LEAST_SHARE)
+    is_segmentation = task.card.task == "segmentation"
+    chance = task.chance() if is_segmentation else 0.0
     what = "mean Dice of the classes" if is_segmentation else "reproduced share of the variance"
-    told = f"{what} on validation patches: {fitted.score:.2f}"
-    if learnt:
+    told = f"{what} on validation patches: {fitted.score:.2f}" + (f" (by chance {chance:.2f})" if chance else "")
+    if fitted.score - chance >= LEAST_SHARE * (1 - chance):
         return True, f"The extractor has learnt: {told}."
-    return False, f"Next to nothing was learnt: {told}. Train longer, or check that the labels lie on the images."
+    advice = " or check that the labels lie on the images" if is_segmentation else " or on images with more structure"
+    return False, f"Next to nothing was learnt: {told}. Train longer,{advice}."
 
 
 class _Task:
@@ -166,14 +169,14 @@ class _Task:
         )
         self.network = self.card.build()
         stride = self.network.stride
-        self.patch = -(-(options.patch or PATCHES[first.ndim]) // stride) * stride
+        longest = max(max(one.image.grid.shape) for one in images)
+        self.patch = -(-min(options.patch or PATCHES[first.ndim], longest) // stride) * stride
         self.identity = {
             "images": [one.name for one in images],
             "validation_images": [] if validation is images else [one.name for one in validation],
-            "classes": list(values),
+            "label_values": list(values),
         }
         shares = self.patches.shares(max(len(values), 1))
-        self.chance = float((2 * shares[1:] / (1 + shares[1:])).max(initial=0.0)) / max(len(values) - 1, 1)
         self.weights = torch.from_numpy(1 / np.sqrt(np.maximum(shares, 1e-4))).float()
 
     def loss(self, generator: np.random.Generator, device: torch.device) -> Tensor:
@@ -184,21 +187,30 @@ class _Task:
         level = self.options.noise * torch.rand(len(unit), *(1,) * (unit.ndim - 1), generator=chance)
         noise = torch.randn(unit.shape, generator=chance)
         found = self.network(clean + (level * noise).to(device))
-        if self.card.kind == "segmentation":
+        if self.card.task == "segmentation":
             losses = functional.cross_entropy(found, classes, self.weights.to(device), reduction="none")[:, None]
         else:
             losses = (found - clean).square()
         return (losses * valid).sum() / (valid.sum() * losses.shape[1]).clamp(min=1)
 
+    def chance(self) -> float:
+        """The best score of one class everywhere."""
+        _, classes, valid = self._judged(torch.device("cpu"))
+        guesses = (torch.full_like(classes, number) for number in range(1, self.card.classes))
+        return max(_dice(guess, classes, valid[:, 0] > 0, self.card.classes) for guess in guesses)
+
     def score(self, device: torch.device) -> float:
         """Mean Dice of the classes above 0 that occur, or the share of the variance that is reproduced."""
-        generator = np.random.default_rng(MEMORY_SEED)
-        unit, classes, valid = self._drawn(self.judged, 4 * self.options.batch, generator, device)
+        unit, classes, valid = self._judged(device)
         found = torch.cat([self.network(part) for part in torch.split(unit, self.options.batch)])
-        if self.card.kind == "segmentation":
+        if self.card.task == "segmentation":
             return _dice(found.argmax(1), classes, valid[:, 0] > 0, self.card.classes)
         spread = ((unit - unit.mean()).square() * valid).sum()
         return float(1 - ((found - unit).square() * valid).sum() / spread.clamp(min=1e-9))
+
+    def _judged(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """The patches that the network is judged on."""
+        return self._drawn(self.judged, 4 * self.options.batch, np.random.default_rng(MEMORY_SEED), device)
 
     def _drawn(
         self, patches: LabelledPatches, count: int, generator: np.random.Generator, device: torch.device

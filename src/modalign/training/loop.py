@@ -45,10 +45,11 @@ class FitOptions:
     """How often an unfinished training is saved, where a folder for it is given."""
 
     def __post_init__(self) -> None:
-        if not (0 < self.learning_rate < inf and 0 < self.checkpoint_seconds < inf and self.validations >= 1):
-            raise InvalidInputError(
-                "learning rate and seconds between checkpoints are positive, and validations at least 1"
-            )
+        for name in ("learning_rate", "checkpoint_seconds"):
+            if not 0 < getattr(self, name) < inf:
+                raise InvalidInputError(f"{name} must be more than 0 and finite, not {getattr(self, name):g}")
+        if self.validations < 1:
+            raise InvalidInputError(f"the network must be judged at least once, not {self.validations} times")
         if not 0 <= self.seed < 2**63:
             raise InvalidInputError(f"the seed must be a whole number from 0 to 2⁶³ − 1, not {self.seed}")
         _ = self.budget
