@@ -31,7 +31,7 @@ from modalign.image import Image
 from modalign.io import read_image, read_table, write_table
 from modalign.local_features.channels import gray
 from modalign.registration import Deform
-from modalign.registration.similarity_choice import SimilarityName
+from modalign.registration.similarity_choice import CHANNELS_WEIGHT, SimilarityName
 from modalign.registration.workspace import isotropic
 from modalign.representation import ComirModel
 
@@ -132,7 +132,7 @@ def methods(
         if not name:
             yield "ANTs SyN, mutual information, on CoMIRs", (gray(images[0]), gray(images[1])), ants_syn
         if model.card.latent_channels > 1:
-            kinds = [("deepsim", 1.0), ("deepsim", 3.0), ("ncc", 3.0)]
+            kinds = [("deepsim", CHANNELS_WEIGHT), ("ncc", 3.0)]
         for kind, weight in kinds:
             label = f"deform {kind} {weight:g} on{name} CoMIRs"
             yield label, images, deformer(Deform("none", kind, weight=weight, check_back=False))

@@ -11,7 +11,7 @@ from torch import nn
 
 from modalign.errors import InvalidInputError
 from modalign.losses import (
-    ChannelPyramid,
+    ChannelVectors,
     DeepSim,
     LocalNcc,
     MeanSquares,
@@ -224,21 +224,23 @@ class TestDeepSim:
             DeepSim(network(2), (2,)).describe(textured((16, 16)))
 
 
-class TestChannelPyramid:
-    def test_vectors_of_channels_are_compared_at_several_resolutions(self):
+class TestChannelVectors:
+    @pytest.mark.parametrize("shape", [(8, 12), (4, 6, 5)])
+    def test_it_is_the_cosine_of_standardised_channels(self, shape):
         rng = np.random.default_rng(0)
-        a, b = (torch.tensor(rng.random((1, 4, 8, 12)), dtype=torch.float32) for _ in range(2))
-        total = []
-        for level in range(3):
-            pool = torch.nn.functional.avg_pool2d
-            x, y = (pool(image - 0.5, 2**level)[0].reshape(4, -1).numpy() for image in (a, b))
-            cosines = (x * y).sum(0) / np.linalg.norm(x, axis=0) / np.linalg.norm(y, axis=0)
-            total.append(cosines.mean())
-        assert float(unlikeness(DeepSim(ChannelPyramid()), a, b)) == pytest.approx(1 - np.mean(total), abs=1e-4)
+        a, b = (torch.tensor(rng.random((1, 4, *shape)), dtype=torch.float32) for _ in range(2))
+        x, y = (image[0].reshape(4, -1).numpy() for image in (a, b))
+        x, y = ((v - v.mean(1, keepdims=True)) / v.std(1, keepdims=True) for v in (x, y))
+        cosines = (x * y).sum(0) / np.linalg.norm(x, axis=0) / np.linalg.norm(y, axis=0)
+        assert float(unlikeness(DeepSim(ChannelVectors()), a, b)) == pytest.approx(1 - cosines.mean(), abs=1e-4)
 
-    def test_images_of_a_few_pixels(self):
-        maps = ChannelPyramid(4)(torch.rand(1, 3, 2, 5, 1))
-        assert [tuple(m.shape[2:]) for m in maps] == [(2, 5, 1), (1, 2, 1), (1, 1, 1), (1, 1, 1)]
+    def test_range_and_offset_of_channels_do_not_count(self):
+        a = torch.tensor(np.random.default_rng(0).random((1, 3, 9, 9)), dtype=torch.float32)
+        other = a * torch.tensor([2.0, 30.0, 0.1])[None, :, None, None] - 7
+        assert float(unlikeness(DeepSim(ChannelVectors()), a, other)) == pytest.approx(0, abs=1e-4)
+
+    def test_constant_channels_say_nothing(self):
+        assert torch.isfinite(unlikeness(DeepSim(ChannelVectors()), torch.ones(1, 2, 5, 1), torch.zeros(1, 2, 5, 1)))
 
 
 def test_options_without_sense_are_refused():

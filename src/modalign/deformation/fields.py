@@ -26,17 +26,17 @@ def warp(
 ) -> Tensor:
     """Maps at the displaced places of their pixels, by linear interpolation; beyond the border it goes on, or is 0."""
     shape = displacement.shape[2:]
-    scale = displacement.new_tensor([2 / max(n - 1, 1) for n in shape])
-    x_first = (_places(shape, displacement.device) + displacement.movedim(1, -1) * scale).flip(-1)
+    scale = displacement.new_tensor([2 / max(n - 1, 1) for n in reversed(shape)])
+    x_first = _places(shape, displacement.device) + displacement.flip(1).movedim(1, -1) * scale
     warped: Tensor = functional.grid_sample(maps, x_first, padding_mode=beyond, align_corners=True)
     return warped
 
 
 @lru_cache(maxsize=16)
 def _places(shape: torch.Size, device: torch.device) -> Float[Tensor, "1 *spatial ndim"]:
-    """Where the pixels are, from −1 to 1 along each axis."""
+    """Where the pixels are, from −1 to 1 along each axis, the last axis first."""
     axes = [torch.linspace(-1, 1, n, device=device) if n > 1 else torch.zeros(1, device=device) for n in shape]
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)[None]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], -1)[None]
 
 
 def composed(first: Float[Tensor, "1 ndim *spatial"], then: Float[Tensor, "1 ndim *spatial"]) -> Tensor:

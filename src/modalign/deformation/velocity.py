@@ -12,7 +12,7 @@ from torch.nn import functional
 from modalign.deformation.fields import bending, diffusion, exponential, on_pixels, warp
 from modalign.geometry import DisplacementField, Grid, folded_cells
 from modalign.losses import Similarity
-from modalign.losses.similarity import box_mean
+from modalign.losses.boxes import box_mean
 
 Regulariser = Literal["diffusion", "bending"]
 REGULARISERS: dict[Regulariser, Callable[[Tensor], Tensor]] = {"diffusion": diffusion, "bending": bending}

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 
 from modalign.errors import InvalidInputError
 from modalign.losses.similarity import Maps, on_grid_of, weighted_mean
@@ -14,28 +13,23 @@ Extractor = Callable[[Tensor], Sequence[Tensor]]
 """Feature maps ``(1, channels, *spatial)`` of an image, finest first; coarser ones have fewer pixels."""
 LEAST_NORM = 1e-6
 """Of a squared feature vector."""
+LEAST_VARIANCE = 1e-6
+"""Of a channel; one that varies less says nothing."""
 
 
-@dataclass(frozen=True)
-class ChannelPyramid:
-    """The channels of an image themselves as features, at full resolution and coarser.
+class ChannelVectors:
+    """The channels of an image themselves as features, each with mean 0 and deviation 1 over the image.
 
     For images that are features already: representations with several channels, such as those of a CoMIR, which both
-    modalities share. (The inner layers of its two networks share nothing, and cannot be compared.)
+    modalities share. (The inner layers of its two networks share nothing, and cannot be compared.) Without the means
+    all vectors would point the same way, however unlike the images, and their cosine would say little.
     """
 
-    levels: int = 3
-    """Resolutions, each half of the one before."""
-    middle: float = 0.5
-    """Of the range of the channels; from here vectors point in all directions."""
-
     def __call__(self, image: Float[Tensor, "1 c *spatial"]) -> Sequence[Tensor]:
-        """The maps, finest first; each covers the field of view of the image."""
-        maps = [image - self.middle]
-        for _ in range(self.levels - 1):
-            smaller = [max(n // 2, 1) for n in maps[-1].shape[2:]]
-            maps.append(functional.interpolate(maps[-1], size=smaller, mode="area"))
-        return maps
+        """One map, of the shape of the image."""
+        over = tuple(range(2, image.ndim))
+        around = image - image.mean(over, keepdim=True)
+        return [around / around.square().mean(over, keepdim=True).clamp(min=LEAST_VARIANCE).sqrt()]
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,19 @@
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from modalign.errors import InvalidInputError
-from modalign.losses.similarity import Maps, box_mean, weighted_mean
+from modalign.losses.boxes import box_sum
+from modalign.losses.similarity import Maps, weighted_mean
 
 FLAT = 1e-5
 """Added to the product of the variances: windows without contrast correlate with nothing. For images from 0 to 1."""
+
+LEAST_VALID = 1e-4
+"""Pixels of a box; with fewer it has no moments."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +42,16 @@ class LocalNcc:
     def compare(self, warped: Maps, fixed: Maps, mask: Float[Tensor, "1 1 *spatial"]) -> Float[Tensor, ""]:
         """See :class:`Similarity`."""
         w, f = warped[0], fixed[0]
-        share = box_mean(mask, self.window, self.step).clamp(min=1e-6)
-
-        def mean(values: Tensor) -> Tensor:
-            return box_mean(values * mask, self.window, self.step) / share
-
-        mean_w, mean_f = mean(w), mean(f)
-        covariance = mean(w * f) - mean_w * mean_f
-        variances = (mean(w * w) - mean_w * mean_w).clamp(min=0) * (mean(f * f) - mean_f * mean_f).clamp(min=0)
+        valid_w, valid_f = w * mask, f * mask
+        count, *still = self._sums(mask.expand_as(f), valid_f, valid_f * f)  # apart: no gradient goes back to them
+        share = 1 / count.clamp(min=LEAST_VALID)
+        mean_f, mean_ff = (total * share for total in still)
+        mean_w, mean_ww, mean_wf = (total * share for total in self._sums(valid_w, valid_w * w, valid_w * f))
+        covariance = mean_wf - mean_w * mean_f
+        variances = (mean_ww - mean_w * mean_w).clamp(min=0) * (mean_ff - mean_f * mean_f).clamp(min=0)
         centers = mask[(slice(None), slice(None), *(slice(None, None, self.step),) * (mask.ndim - 2))]
         return 1 - weighted_mean(covariance.square() / (variances + FLAT * FLAT), centers)
+
+    def _sums(self, *values: Tensor) -> list[Tensor]:
+        """Over the boxes, all in one go."""
+        return list(torch.chunk(box_sum(torch.cat(values), self.window, self.step), len(values)))

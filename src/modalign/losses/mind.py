@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from modalign.errors import InvalidInputError
-from modalign.losses.similarity import Maps, box_mean, weighted_mean
+from modalign.losses.boxes import box_mean
+from modalign.losses.similarity import Maps, weighted_mean
 
 CONTRAST_RANGE = 1e3
 """The local noise estimate is held within this factor of its mean over the image."""

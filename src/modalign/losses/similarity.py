@@ -53,17 +53,3 @@ def on_grid_of(mask: Float[Tensor, "1 1 *spatial"], maps: Float[Tensor, "1 _ *ma
         return mask
     pooled: Tensor = functional.interpolate(mask, size=maps.shape[2:], mode="area")
     return pooled
-
-
-def box_mean(values: Float[Tensor, "n c *spatial"], window: int, step: int = 1) -> Float[Tensor, "n c *boxes"]:
-    """The mean over a box around each pixel, of what of it lies inside the image; one axis after the other.
-
-    With a step, around each so many-th pixel along each axis, from the first on.
-    """
-    for axis in range(2, values.ndim):
-        lines = values.movedim(axis, -1)
-        flat = functional.avg_pool1d(
-            lines.reshape(-1, 1, lines.shape[-1]), window, step, window // 2, count_include_pad=False
-        )
-        values = flat.reshape(*lines.shape[:-1], -1).movedim(-1, axis)
-    return values

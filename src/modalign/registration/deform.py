@@ -17,7 +17,7 @@ from modalign.registration.engine import Engine
 from modalign.registration.levels import COARSEST_SIDE, Pyramid, pyramid
 from modalign.registration.registrar import Registration
 from modalign.registration.shared_information import in_common
-from modalign.registration.similarity_choice import WEIGHTS, SimilarityName, check_similarity, similarity_of
+from modalign.registration.similarity_choice import SimilarityName, check_similarity, similarity_of, usual_weight
 from modalign.registration.soundness import limited
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Deform(Engine):
     finest level, unless ``steps`` is 0."""
     weight: float = 0.0
     """How smooth the deformation is to be; by default a value for each similarity: mse 0.02, ncc 0.4, nmi 0.2, mind
-    0.2, deepsim 0.3. Representations of two modalities want more: ncc 3."""
+    0.2, deepsim 0.3 with features and 4 on channels. Representations of two modalities want more: ncc 3."""
     regulariser: Literal["diffusion", "bending"] = "diffusion"
     """What is to be small: differences of the velocity between neighbours, or second differences."""
     order: Literal["warp-first", "features-first"] = "warp-first"
@@ -124,7 +124,7 @@ class Deform(Engine):
         if self.network:
             model = load_deform_model(Path(self.network))
             model.check(channels, ndim)
-        weight = self.weight or WEIGHTS[self.similarity]
+        weight = self.weight or usual_weight(self.similarity, self.features)
         options = FlowOptions(weight, self.regulariser, self.order, steps=self.steps)
         notes = [note for folder in (self.features, self.network) if folder for note in doubts(Path(folder))]
         return _Search(similarity, options, model, tuple(notes))

@@ -15,6 +15,13 @@ WEIGHTS: Mapping[SimilarityName, float] = MappingProxyType(
     {"mse": 0.02, "ncc": 0.4, "nmi": 0.2, "mind": 0.2, "deepsim": 0.3}
 )
 """Of the regulariser beside each similarity, whose numbers are not of one size."""
+CHANNELS_WEIGHT = 4.0
+"""Beside ``deepsim`` of the channels themselves: those of two modalities, which never agree as well."""
+
+
+def usual_weight(name: SimilarityName, features: str) -> float:
+    """The weight of the regulariser where none is chosen."""
+    return CHANNELS_WEIGHT if name == "deepsim" and not features else WEIGHTS[name]
 
 
 def check_similarity(name: SimilarityName, features: str, maps: tuple[int, ...]) -> None:
@@ -46,7 +53,7 @@ def similarity_of(
         InvalidInputError: The extractor is for other channels or dimensions; or there is none, and the images have only
             one channel, whose vectors have no direction.
     """
-    from modalign.losses import ChannelPyramid, DeepSim, LocalNcc, MeanSquares, MindSsc, NormalizedMI
+    from modalign.losses import ChannelVectors, DeepSim, LocalNcc, MeanSquares, MindSsc, NormalizedMI
 
     kinds: dict[SimilarityName, Any] = {"mse": MeanSquares, "ncc": LocalNcc, "nmi": NormalizedMI, "mind": MindSsc}
     if name != "deepsim":
@@ -64,4 +71,4 @@ def similarity_of(
             "extractor (--features, made by 'modalign train features'), or represent the images by a model with "
             "several channels ('modalign train … --latent-channels 8')"
         )
-    return DeepSim(ChannelPyramid(), maps)
+    return DeepSim(ChannelVectors(), maps)

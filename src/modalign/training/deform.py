@@ -20,7 +20,7 @@ from modalign.io import plain
 from modalign.losses import unlikeness
 from modalign.overlap import dice
 from modalign.registration.levels import FINEST_SIDES
-from modalign.registration.similarity_choice import WEIGHTS, SimilarityName, check_similarity, similarity_of
+from modalign.registration.similarity_choice import SimilarityName, check_similarity, similarity_of, usual_weight
 from modalign.registration.workspace import spacing_by_area
 from modalign.training.deform_pairs import DeformPairs, Pairing, stacked
 from modalign.training.loop import FitOptions, FitProgress, Fitted, fit
@@ -197,7 +197,7 @@ class _Task:
         self.card = DeformCard(ndim, self.channels, options.network.resolved(ndim), size, first.grid.unit)
         self.network = DeformNet(self.card.network, ndim, self.channels)
         self.similarity = similarity_of(options.similarity, options.features, self.channels, ndim, options.maps)
-        self.weight = options.weight or WEIGHTS[options.similarity]
+        self.weight = options.weight or usual_weight(options.similarity, options.features)
         self.patch = options.patch or PATCHES[ndim]
         self.identity = {
             "images": [one.name for one in images],
