@@ -281,7 +281,7 @@ class TestModelsOfOtherKinds:
         run("train", "features", stack[0], "--out", tmp_path / "feat", *quick)
         ran = run("register", *pair, "--model", tmp_path / "feat", "--out", tmp_path / "out")
         assert ran.status == 2
-        assert "name it with --features" in ran.err
+        assert "it is a feature extractor: name it with --features" in ran.err
         ran = run("register", *pair, "--engine", "deform", "--network", tmp_path / "feat", "--out", tmp_path / "out")
         assert ran.status == 2
         assert "is of the kind 'features'" in ran.err

@@ -152,7 +152,7 @@ def class_values(images: Sequence[LabelledImage], kind: LabelKind) -> tuple[int,
     if len(values) > MOST_CLASSES:
         raise InvalidInputError(
             f"the label maps hold {len(values)} different labels, too many for classes; if they number objects, say "
-            "that the labels are instances"
+            "so (--labels-are instances)"
         )
     return tuple(values)
 

@@ -13,6 +13,12 @@ from modalign.io import atomic_folder, read_arrays, read_json, write_arrays, wri
 
 CARD = "model.json"
 FORMAT = "modalign.model"
+USES = {
+    "comir": " (it represents two modalities: name it with --model)",
+    "features": " (it is a feature extractor: name it with --features, for --engine deform --similarity deepsim)",
+    "deform": " (it is a network that deforms: name it with --network, for --engine deform)",
+}
+"""What models of each kind are for, said where one is named in place of another."""
 KEPT = 4
 """Models of a kind that are kept once they were read."""
 
@@ -52,7 +58,8 @@ def read_card(folder: Path, method: str, version: int, how: str) -> Mapping[str,
         raise ModelError(f"{folder}: cannot load this model: {error}") from error
     if not isinstance(card, Mapping) or card.get("format") != FORMAT or card.get("method") != method:
         kind = card.get("method") if isinstance(card, Mapping) else None
-        raise ModelError(f"{folder}: this model is of the kind {kind!r}, not {method!r}; make one with '{how}'")
+        hint = USES.get(str(kind), "")
+        raise ModelError(f"{folder}: this model is of the kind {kind!r}, not {method!r}{hint}; make one with '{how}'")
     if not isinstance(card.get("version"), int) or card["version"] > version:
         raise ModelError(f"{folder}: the model has version {card.get('version')}; this modalign reads up to {version}")
     return card

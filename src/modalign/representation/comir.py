@@ -21,17 +21,12 @@ from modalign.geometry.grid import Unit
 from modalign.image import Image
 from modalign.io import read_json
 from modalign.nn import Network, build_network, network_from_dict, network_to_dict
-from modalign.nn.bundle import FORMAT, load_weights, save_networks
+from modalign.nn.bundle import FORMAT, USES, load_weights, save_networks
 from modalign.representation.pixel_size import brought_to, working_grid
 from modalign.representation.tiling import encode_tiled
 
 Side = Literal["fixed", "moving"]
 VERSION = 1
-OTHERS = {
-    "features": "; it is a feature extractor: name it with --features (--engine deform --similarity deepsim)",
-    "deform": "; it is a network that deforms: name it with --network (--engine deform)",
-}
-"""What else a model folder may hold."""
 NOT_FINITE = "the representation is no longer finite: the networks have diverged; train with a smaller learning rate"
 LEAST_CONTRAST = 0.08
 """An image with less than this fraction of the contrast of the training images has another range of intensities."""
@@ -126,7 +121,7 @@ class ComirCard:
             InvalidInputError: It is not a card of a CoMIR model, or of a newer version.
         """
         if saved.get("format") != FORMAT or saved.get("method") != "comir":
-            hint = OTHERS.get(str(saved.get("method")), "")
+            hint = USES.get(str(saved.get("method")), "")
             raise InvalidInputError(f"this is not the card of a modalign CoMIR model{hint}")
         if saved["version"] > VERSION:
             raise InvalidInputError(f"the model has version {saved['version']}; this modalign reads up to {VERSION}")

@@ -28,6 +28,8 @@ from modalign.training.loop import FitOptions, FitProgress, Fitted, fit
 PATCHES = {2: 192, 3: 64}
 """Side of the training patches by the number of dimensions; images that are smaller are seen whole."""
 LEAST_PATCH = 16
+LEAST_GAIN = 0.02
+"""Of the way from how the images lie to perfect agreement: a network that comes less far is of no use."""
 MOST_JUDGED = 12
 """Validation pairs, evenly chosen where there are more."""
 
@@ -130,7 +132,8 @@ def fit_deform(
     task = _Task(images, images if judged_on_training else validation_images, atlas, options)
     before = task.judged(None, torch.device("cpu"))
     fitted = fit(task, options, checkpoint=checkpoint, resume=resume, report=report)
-    learnt = fitted.score > before
+    room = 1 - before if task.classes else abs(before)
+    learnt = fitted.score - before >= LEAST_GAIN * room
     training = {
         **(about or {}),
         **task.identity,
