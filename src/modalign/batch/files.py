@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from modalign import __version__
 from modalign.batch.work import RECORD as RECORD
-from modalign.geometry import Chain, Linear, Transform
+from modalign.geometry import Linear, Transform, simplified
 from modalign.image import Image, Labels
 from modalign.io import staged, transform_to_dict, write_image, write_transform
 from modalign.pipeline import Alignment, Interpolation, warp
@@ -149,7 +149,7 @@ def _write_aligned(job: Finished, paths: Mapping[str, Path], kinds: Collection[K
 
 def _for_other_tools(found: Transform, job: Finished) -> str | None:
     """The kind of file that ITK reads: a matrix, or a field where the transform bends and both share one world."""
-    merged = found.simplified() if isinstance(found, Chain) else found
+    merged = simplified(found)
     if isinstance(merged, Linear):
         return "itk_transform"
     units = job.fixed.grid.unit, job.moving.grid.unit

@@ -18,6 +18,7 @@ from modalign.geometry.transforms import (
     as_rows,
     identity,
     rotation_matrix,
+    simplified,
 )
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "resample_labels",
     "rotation_group",
     "rotation_matrix",
+    "simplified",
     "sweep",
     "turn",
 ]

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Shaped
 from numpy.typing import DTypeLike
 
 from modalign.geometry.grid import Grid
-from modalign.geometry.transforms import Chain, Linear, Transform
+from modalign.geometry.transforms import Linear, Transform, simplified
 
 Array = np.ndarray
 Block = tuple[slice, ...]
@@ -59,8 +59,7 @@ class IndexMap:
     @cached_property
     def matrix(self) -> Float[Array, "rows columns"] | None:
         """Homogeneous matrix from fixed to moving indices; ``None`` where the transform is not linear."""
-        transform = self.fixed_to_moving
-        transform = transform.simplified() if isinstance(transform, Chain) else transform
+        transform = simplified(self.fixed_to_moving)
         if not isinstance(transform, Linear):
             return None
         return np.asarray(np.linalg.inv(self.moving.matrix) @ transform.matrix @ self.fixed.matrix)

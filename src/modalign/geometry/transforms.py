@@ -273,6 +273,11 @@ class Chain:
         return merged[0] if len(merged) == 1 else Chain(tuple(merged))
 
 
+def simplified(transform: Transform) -> Transform:
+    """A transform with its linear parts merged where they follow each other: linear itself where all are."""
+    return transform.simplified() if isinstance(transform, Chain) else transform
+
+
 def identity(ndim: int) -> Rigid:
     """The transform that moves nothing."""
     return Rigid(as_rows(np.eye(ndim)), (0.0,) * ndim)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from modalign.errors import UnreadableFileError, UnsupportedFormatError
-from modalign.geometry import Affine, Chain, Linear, Rigid, Similarity, Transform
+from modalign.geometry import Affine, Linear, Rigid, Similarity, Transform, simplified
 from modalign.io.files import atomic_path, quiet_stderr, require_file
 from modalign.io.itk import simple_itk
 
@@ -21,7 +21,7 @@ def write_itk_transform(path: Path, transform: Transform, comment: str) -> None:
         UnsupportedFormatError: The transform is not linear.
         OutputError: The place cannot be written to.
     """
-    linear = transform.simplified() if isinstance(transform, Chain) else transform
+    linear = simplified(transform)
     if not isinstance(linear, Linear):
         raise UnsupportedFormatError(path, f"ITK files hold no {type(linear).__name__}; write .json")
     with atomic_path(path) as temporary:

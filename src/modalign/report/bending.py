@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from modalign.geometry import Chain, Grid, Linear, Transform, folded_cells, jacobian_determinants, nearest_affine
+from modalign.geometry import Grid, Linear, Transform, folded_cells, jacobian_determinants, nearest_affine, simplified
 from modalign.report.curves import figure_bytes
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def bending_picture(fixed_to_moving: Transform, fixed: Grid) -> bytes | None:
     Returns:
         ``None`` where nothing bends.
     """
-    merged = fixed_to_moving.simplified() if isinstance(fixed_to_moving, Chain) else fixed_to_moving
+    merged = simplified(fixed_to_moving)
     if isinstance(merged, Linear) or min(fixed.shape) < 2:
         return None
     bent = nearest_affine(merged, fixed).inverse() @ merged

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from modalign.geometry import Chain, Linear, Transform
+from modalign.geometry import Chain, Linear, Transform, simplified
 from modalign.io.transforms import reversed_axes
 from modalign.report.content import AXES
 
@@ -18,7 +18,7 @@ class MatrixTable:
 
 def matrix_tables(fixed_to_moving: Transform) -> tuple[MatrixTable, ...]:
     """The matrix in (x, y) order and in array order; of a chain that bends, those of its linear parts, in turn."""
-    merged = _merged(fixed_to_moving)
+    merged = simplified(fixed_to_moving)
     parts = merged.transforms if isinstance(merged, Chain) else (merged,)
     numbered = [(f"part {k}, " if len(parts) > 1 else "", part) for k, part in enumerate(parts, 1)]
     return tuple(table for title, part in numbered if isinstance(part, Linear) for table in _tables(title, part))
@@ -30,7 +30,7 @@ def transform_csv(fixed_to_moving: Transform) -> str:
     One row an axis of the moving image: its coordinate is the sum of the coordinates in the fixed image, each times
     the number in its column, and of the offset. Empty for transforms that bend.
     """
-    merged = _merged(fixed_to_moving)
+    merged = simplified(fixed_to_moving)
     if not isinstance(merged, Linear):
         return ""
     names = AXES[::-1][: merged.ndim]
@@ -38,10 +38,6 @@ def transform_csv(fixed_to_moving: Transform) -> str:
     rows = reversed_axes(merged.matrix).tolist()
     lines = [[name, *map(repr, row)] for name, row in zip(names, rows[:-1], strict=True)]
     return "".join(",".join(line) + "\n" for line in [titles, *lines])
-
-
-def _merged(transform: Transform) -> Transform:
-    return transform.simplified() if isinstance(transform, Chain) else transform
 
 
 def _tables(title: str, transform: Linear) -> tuple[MatrixTable, MatrixTable]:
