@@ -6,7 +6,9 @@
 Sets: ``sections`` (ssTEM of fly nerve cord, neighbours), ``slices`` (FIB-SEM, three slices apart), ``frames`` (phase
 contrast, neighbours), ``hippocampi`` (MRI of two subjects, grids centred on each other). Labels are mapped by nearest
 neighbour and compared over those above 0 that either map has. Peers need the extra ``benchmark``. Rows are kept in
-``rows.csv``; to repeat a row, delete it. CPU seconds are those of one process with one thread.
+``tuning.csv`` and ``test.csv``; to repeat a row, delete it. CPU seconds are those of the process: give it one thread
+(``OMP_NUM_THREADS=1 ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=1``). The last column compares Dice with ANTs SyN case by
+case: mean difference, and p of Wilcoxon's signed-rank test.
 """
 
 import sys
@@ -20,6 +22,7 @@ import numpy as np
 import tyro
 from datasets import data_root, require_data
 from deformable_peers import Run, ants_syn, elastix_bspline
+from scipy.stats import wilcoxon
 
 from modalign.evaluation.statistics import bootstrap_interval
 from modalign.geometry import Transform, deformation, identity
@@ -46,6 +49,8 @@ WEIGHTS_OF: dict[tuple[str, str], float] = {}
 CLASSES = {**dict.fromkeys((0, 32, 64, 96, 128), 1), 159: 2, 191: 3, 223: 4, 255: 5}
 """Of the fly's nerve cord: membrane of any direction, glia, mitochondrion, synapse, inside of cells."""
 KEYS = ("set", "case", "method", "weight", "noise")
+FEWEST_TO_TEST = 4
+"""Cases; of fewer no test says anything."""
 
 
 @dataclass(frozen=True)
@@ -241,18 +246,31 @@ def measured(case: Case, run: Run) -> dict[str, Any]:
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> str:
     """Means over the cases of each set."""
-    lines = ["| set | method | weight | noise | Dice | HD95 | folded | SDlogJ | CPU-s | cases |", "|---" * 10 + "|"]
-    keys = dict.fromkeys(tuple(str(row[k]) for k in KEYS if k != "case") for row in rows)
-    for key in keys:
-        some = [row for row in rows if tuple(str(row[k]) for k in KEYS if k != "case") == key]
+    titles = ("set", "method", "weight", "noise", "Dice", "HD95", "folded", "SDlogJ", "CPU-s", "cases", "ANTs SyN")
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(str(row[k]) for k in KEYS if k != "case"), []).append(row)
+    for key, some in groups.items():
         values = {name: np.array([float(row[name]) for row in some]) for name in COLUMNS}
         span = bootstrap_interval(values["dice"], [str(row["case"]) for row in some], lambda v: float(np.mean(v)))
         lines.append(
             f"| {' | '.join(key)} | {values['dice'].mean():.4f} ({span.low:.3f}–{span.high:.3f}) "
             f"| {values['hd95'].mean():.2f} | {values['folded'].mean():.3%} | {values['sd_log'].mean():.3f} "
-            f"| {values['cpu_seconds'].mean():.1f} | {len(some)} |"
+            f"| {values['cpu_seconds'].mean():.1f} | {len(some)} "
+            f"| {paired(some, groups.get((key[0], 'ANTs SyN', '0', key[3]), []))} |"
         )
     return "\n".join(lines)
+
+
+def paired(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]]) -> str:
+    """The mean difference in Dice over the cases that both have, and whether it may be chance."""
+    known = {str(row["case"]): float(row["dice"]) for row in theirs}
+    apart = [float(row["dice"]) - known[str(row["case"])] for row in ours if str(row["case"]) in known]
+    if not any(apart):
+        return ""
+    test = f" (p = {wilcoxon(apart).pvalue:.2g})" if len(apart) >= FEWEST_TO_TEST else ""
+    return f"{np.mean(apart):+.3f}{test}"
 
 
 COLUMNS = ("dice", "hd95", "folded", "sd_log", "cpu_seconds")

@@ -4,6 +4,7 @@ Both see the moving image on the grid of the fixed one, in array order, so that 
 """
 
 from collections.abc import Callable, Mapping
+from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -45,7 +46,9 @@ def elastix_bspline(grid_pixels: int = GRID_PIXELS, metric: str = "AdvancedNorma
         chosen["RandomSeed"] = ["1"]
         settings.AddParameterMap(chosen)
         _, found = itk.elastix_registration_method(*images, parameter_object=settings, log_to_console=False)
-        vectors = itk.GetArrayFromImage(itk.transformix_deformation_field(images[1], found))
+        with TemporaryDirectory() as folder:
+            bent = itk.transformix_deformation_field(images[1], found, output_directory=folder)
+            vectors = np.array(itk.GetArrayFromImage(bent))
         return _in_world(np.moveaxis(vectors[..., ::-1], -1, 0), fixed), {}
 
     return run
