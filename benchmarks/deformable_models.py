@@ -2,6 +2,7 @@
 
     python benchmarks/deformable_models.py features --out results/deformable_models
     python benchmarks/deformable_models.py networks --out results/deformable_models
+    python benchmarks/deformable_models.py convergence --out results/deformable_models   # table of what was learnt when
 
 The networks that look through features need the extractors first. One model folder each, named SET-KIND or
 SET-net-SIMILARITY; those that are there already are kept. The last training images of each set are
@@ -21,7 +22,7 @@ from deformable import USUAL, WEIGHTS_OF, merged, read_flat
 
 from modalign.data.labelled import LabelKind, LabelledImage
 from modalign.image import Image, Labels
-from modalign.io import read_image, read_labels
+from modalign.io import read_image, read_json, read_labels
 from modalign.training import DeformOptions, FeatureOptions, fit_deform, fit_features
 
 SEGMENTED: dict[str, LabelKind] = {
@@ -36,8 +37,8 @@ SEGMENTED: dict[str, LabelKind] = {
 class Study:
     """What to train."""
 
-    what: tyro.conf.Positional[Literal["features", "networks"]]
-    """Feature extractors, or networks that deform."""
+    what: tyro.conf.Positional[Literal["features", "networks", "convergence"]]
+    """Train feature extractors, or networks that deform; or tell how well the networks did while they were trained."""
     out: Path = field(kw_only=True)
     """Folder for the models."""
     sets: tuple[str, ...] = ("sections", "slices", "frames", "hippocampi")
@@ -106,6 +107,9 @@ SUPERVISION = 1.0
 def main() -> None:
     """Train what the command line asks for and is not there yet."""
     study = tyro.cli(Study)
+    if study.what == "convergence":
+        print(convergence(study))
+        return
     require_data()
     for name in study.sets:
         images = IMAGES[name]()
@@ -153,6 +157,23 @@ def networks(study: Study, name: str, training: Sequence[LabelledImage], validat
         trained = fit_deform(training, validation, options)
         trained.model.save(folder)
         tell(folder, trained.message, trained.fitted.seconds)
+
+
+def convergence(study: Study) -> str:
+    """Dice of the validation pairs before, and at each validation while a network was trained."""
+    lines = []
+    for name in study.sets:
+        for kind in study.similarities:
+            card = study.out / f"{name}-net-{kind}" / "model.json"
+            if not card.is_file():
+                continue
+            training = read_json(card)["training"]
+            if not lines:
+                times = [f"{entry['seconds']:.0f} s" for entry in training["history"]]
+                lines += [f"| set | trained by | before | {' | '.join(times)} |", "|---" * (3 + len(times)) + "|"]
+            scores = [f"{entry['score']:.3f}" for entry in training["history"]]
+            lines.append(f"| {name} | {kind} | {training['score_before']:.3f} | {' | '.join(scores)} |")
+    return "\n".join(lines)
 
 
 def tell(folder: Path, message: str, seconds: float) -> None:

@@ -117,7 +117,7 @@ def fit_volume_step(volume: Pair) -> float:
     from modalign.training import comir
 
     trainer = comir._Trainer([volume], [], replace(QUICK, patch=8), ("a", "b"), None, lambda _: None, Shelf())
-    trainer._train_step(0.5)
+    trainer.train_step(0.5)
     return trainer.loss
 
 

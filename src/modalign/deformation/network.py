@@ -15,9 +15,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from modalign.errors import InvalidInputError, ModelError
+from modalign.errors import InvalidInputError
 from modalign.geometry.grid import METERS, Unit
-from modalign.nn.bundle import CARD, FORMAT, load_weights, read_card, read_once, save_networks
+from modalign.nn.bundle import FORMAT, load_network, read_once, save_networks
 from modalign.nn.layers import MEMORY_FORMATS
 
 WIDTHS = {2: (16, 32, 32, 32, 32, 32), 3: (8, 16, 16, 16, 16, 16)}
@@ -120,6 +120,10 @@ class DeformCard:
         network = DeformNetOptions(tuple(saved["widths"]))
         return cls(saved["ndim"], saved["channels"], network, saved["pixel_size"], saved["unit"], saved["training"])
 
+    def build(self) -> DeformNet:
+        """The network, freshly initialised."""
+        return DeformNet(self.network, self.ndim, self.channels)
+
     def pixel_size_in(self, unit: Unit) -> float | None:
         """The pixel size in another unit; ``None`` where one of the two is not a length."""
         if unit == self.unit:
@@ -163,13 +167,7 @@ class DeformModel:
         Raises:
             ModelError: The folder or a file in it is missing, damaged, foreign, or made by a newer version.
         """
-        saved = read_card(folder, METHOD, VERSION, HOW)
-        try:
-            card = DeformCard.from_dict(saved)
-            network = DeformNet(card.network, card.ndim, card.channels)
-        except (KeyError, TypeError, AttributeError, ValueError, InvalidInputError) as error:
-            raise ModelError(f"{folder}: {CARD} is incomplete or damaged ({error!r})") from error
-        load_weights(folder, "network", network)
+        card, network = load_network(folder, METHOD, VERSION, HOW, DeformCard.from_dict)
         return cls(card, network.eval().requires_grad_(requires_grad=False))
 
 

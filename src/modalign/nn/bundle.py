@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import nn
@@ -23,6 +23,18 @@ KEPT = 4
 """Models of a kind that are kept once they were read."""
 
 Loaded = TypeVar("Loaded")
+
+
+@runtime_checkable
+class Buildable(Protocol):
+    """A card that knows the form of its network."""
+
+    def build(self) -> nn.Module:
+        """The network, freshly initialised."""
+        ...
+
+
+Card = TypeVar("Card", bound=Buildable)
 
 
 def save_networks(folder: Path, card: Mapping[str, Any], networks: Mapping[str, nn.Module]) -> None:
@@ -63,6 +75,35 @@ def read_card(folder: Path, method: str, version: int, how: str) -> Mapping[str,
     if not isinstance(card.get("version"), int) or card["version"] > version:
         raise ModelError(f"{folder}: the model has version {card.get('version')}; this modalign reads up to {version}")
     return card
+
+
+def load_network(
+    folder: Path,
+    method: str,
+    version: int,
+    how: str,
+    read: Callable[[Mapping[str, Any]], Card],
+) -> tuple[Card, Any]:
+    """The card and the only network of a model folder.
+
+    Args:
+        folder: As in :func:`read_card`, and so are ``method``, ``version`` and ``how``.
+        method: See there.
+        version: See there.
+        how: See there.
+        read: Makes a card of what was saved.
+
+    Raises:
+        ModelError: See :func:`read_card`; or the card or the weights are damaged.
+    """
+    saved = read_card(folder, method, version, how)
+    try:
+        card = read(saved)
+        network = card.build()
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ModelError(f"{folder}: {CARD} is incomplete or damaged ({error!r})") from error
+    load_weights(folder, "network", network)
+    return card, network
 
 
 def doubts(folder: Path) -> tuple[str, ...]:

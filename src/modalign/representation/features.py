@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from modalign.errors import InvalidInputError, ModelError
 from modalign.geometry.grid import Unit
-from modalign.nn.bundle import CARD, FORMAT, load_weights, read_card, read_once, save_networks
+from modalign.nn.bundle import FORMAT, load_network, read_once, save_networks
 from modalign.nn.feature_net import FeatureNet, FeatureNetOptions, FrozenExtractor
 
 FeatureTask: TypeAlias = Literal["segmentation", "autoencoder"]
@@ -101,14 +100,7 @@ class FeatureModel:
         Raises:
             ModelError: The folder or a file in it is missing, damaged, foreign, or made by a newer version.
         """
-        saved = read_card(folder, METHOD, VERSION, HOW)
-        try:
-            card = FeatureCard.from_dict(saved)
-            network = card.build()
-        except (KeyError, TypeError, AttributeError, InvalidInputError) as error:
-            raise ModelError(f"{folder}: {CARD} is incomplete or damaged ({error!r})") from error
-        load_weights(folder, "network", network)
-        return cls(card, network)
+        return cls(*load_network(folder, METHOD, VERSION, HOW, FeatureCard.from_dict))
 
 
 load_extractor: Callable[[Path], FrozenExtractor] = read_once(lambda folder: FeatureModel.load(folder).extractor())

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -26,13 +25,13 @@ from modalign.nn.collectives import gathered
 from modalign.nn.layers import MEMORY_FORMATS
 from modalign.representation import ComirModel
 from modalign.training.batches import BatchSource, random_shifts, turned, without_rim
-from modalign.training.budget import learning_rate_factor
 from modalign.training.calibration import calibrated
-from modalign.training.checkpoint import Checkpoint, State, copied, optimizer_state, restore_optimizer
+from modalign.training.checkpoint import Checkpoint, copied, optimizer_state, restore_optimizer
 from modalign.training.memory import MemoryPlan, memory_plan
 from modalign.training.options import PATCHES, ComirOptions
 from modalign.training.precision import choose_precision
 from modalign.training.preparation import at_pixel_size, group_to_follow, new_card
+from modalign.training.rounds import TrainingRounds, set_learning_rate
 from modalign.training.step import backpropagated
 from modalign.training.validation import Validation, Validator
 
@@ -134,7 +133,7 @@ class _Networks(nn.Module):
         return self.fixed(fixed).float(), self.moving(moving).float()
 
 
-class _Trainer:
+class _Trainer(TrainingRounds):
     """One training run: what is fixed at its start, and the state that changes with every step."""
 
     def __init__(
@@ -147,6 +146,7 @@ class _Trainer:
         report: Callable[[TrainingProgress], None],
         shelf: Shelf,
     ) -> None:
+        super().__init__(options.budget, options.validation.times, options.checkpoint_seconds)
         self.options, self.folder, self.report = options, checkpoint, report
         self.fabric = _fabric(options)
         torch.manual_seed(options.seed)
@@ -169,9 +169,6 @@ class _Trainer:
             networks.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
         )
         self.networks, self.optimizer = self.fabric.setup(networks, optimizer)
-        self.step, self.elapsed, self.loss, self.between_steps = 0, 0.0, float("nan"), True
-        self.history: list[dict[str, float]] = []
-        self.best: State = {}
         self.best_validation: Validation | None = None
 
     @property
@@ -181,52 +178,22 @@ class _Trainer:
     def run(self, *, resume: bool, about: Mapping[str, Any]) -> TrainedComir:
         if resume and self.folder and self.folder.is_dir():
             self._restore()
-        try:
-            self._loop()
-            self._save()  # the calibration that follows can be interrupted, too
-        except KeyboardInterrupt:
-            if self.between_steps:  # else half of a step is in the weights, and the last saved state is the one to keep
-                self._save()
-            raise
+        self.to_the_end()  # and saved: the calibration that follows can be interrupted, too
         return self._outcome(about)
 
-    def _loop(self) -> None:
-        started, saved = monotonic() - self.elapsed, monotonic()
-        fraction = self._fraction()
-        self._tell(fraction)
-        while fraction < 1:
-            self.between_steps = False
-            self._train_step(fraction)
-            self.elapsed = monotonic() - started
-            before, fraction = fraction, self._fraction()
-            if self._is_time_to_validate(before, fraction):
-                self._validate()
-            self.elapsed, self.between_steps = monotonic() - started, True
-            if monotonic() - saved > self.options.checkpoint_seconds:
-                self._save()
-                saved = monotonic()
-            self._tell(fraction)
-        if not self.best:
-            self._validate()
-
-    def _tell(self, fraction: float, *, calibrating: bool = False) -> None:
+    def tell(self, fraction: float, *, calibrating: bool = False) -> None:
         if self.fabric.is_global_zero:
             state = (self.step, fraction, self.loss, self.chance, self.best_validation)
             self.report(TrainingProgress(*state, self.plan, self.group.name, calibrating))
 
-    def _fraction(self) -> float:
-        fraction = self.options.budget.fraction(self.step, self.elapsed)
+    def fraction(self) -> float:
+        fraction = super().fraction()
         if self.fabric.world_size == 1:
             return fraction
         return float(self.fabric.broadcast(fraction))  # all devices must stop at the same step
 
-    def _is_time_to_validate(self, before: float, now: float) -> bool:
-        times = self.options.validation.times
-        return int(now * times) > int(before * times)
-
-    def _train_step(self, fraction: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.options.learning_rate * learning_rate_factor(fraction)
+    def train_step(self, fraction: float) -> None:
+        set_learning_rate(self.optimizer, self.options.learning_rate, fraction)
         generator = np.random.default_rng([self.options.seed, self.fabric.global_rank, self.step])
         fixed, moving = self.batches.draw(self.options.batch, generator, self.fabric.device)
         turns = [self.group.draw(self.options.batch, generator) for _ in range(2)]
@@ -253,9 +220,7 @@ class _Trainer:
     def _count(self, loss: float) -> None:
         if not np.isfinite(loss):
             raise TrainingError("the loss is no longer a number; train with a smaller learning rate or in float32")
-        self.step += 1
-        forget = max(0.02, 1 / self.step)
-        self.loss = loss if self.step == 1 else (1 - forget) * self.loss + forget * loss
+        self.count(loss)
 
     def _contrast(self, a: Tensor, b: Tensor, shifts: list[tuple[int, ...]]) -> Tensor:
         critic, everyone, offset = CRITICS[self.options.critic], None, 0
@@ -267,7 +232,7 @@ class _Trainer:
         temperature = self.options.temperature
         return info_nce(a, b, critic, temperature, everyone=everyone, offset=offset, near_misses=misses)
 
-    def _validate(self) -> None:
+    def validate(self) -> None:
         if not all(bool(weight.isfinite().all()) for weight in self.networks.parameters()):
             raise TrainingError("the weights are no longer numbers; train with a smaller learning rate or in float32")
         validation = self.validator.judge(self.model, str(self.fabric.device))
@@ -284,7 +249,7 @@ class _Trainer:
         identity: dict[str, Any] = plain({**options, **self.names})
         return identity
 
-    def _save(self) -> None:
+    def save(self) -> None:
         if self.folder is None or not self.fabric.is_global_zero:
             return
         progress = {
@@ -310,7 +275,7 @@ class _Trainer:
 
     def _calibrated(self, model: ComirModel) -> ComirModel:
         return calibrated(
-            model, self.judged_on, self.options.calibration, lambda fraction: self._tell(fraction, calibrating=True)
+            model, self.judged_on, self.options.calibration, lambda fraction: self.tell(fraction, calibrating=True)
         )
 
     def _outcome(self, about: Mapping[str, Any]) -> TrainedComir:

@@ -198,7 +198,7 @@ class _Task:
             for some in (images, validation)
         )
         self.card = DeformCard(ndim, self.channels, options.network.resolved(ndim), size, first.grid.unit)
-        self.network = DeformNet(self.card.network, ndim, self.channels)
+        self.network = self.card.build()
         self.similarity = similarity_of(options.similarity, options.features, self.channels, ndim, options.maps)
         self.weight = options.weight or usual_weight(options.similarity, options.features)
         self.patch = options.patch or PATCHES[ndim]

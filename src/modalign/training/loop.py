@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from math import inf, isfinite
 from pathlib import Path
-from time import monotonic
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -14,13 +13,12 @@ from torch.nn.utils import clip_grad_norm_
 
 from modalign.errors import InvalidInputError, TrainingError
 from modalign.io import plain
-from modalign.training.budget import Budget, learning_rate_factor
-from modalign.training.checkpoint import Checkpoint, State, copied, optimizer_state, restore_optimizer
+from modalign.training.budget import Budget
+from modalign.training.checkpoint import Checkpoint, copied, optimizer_state, restore_optimizer
+from modalign.training.rounds import TrainingRounds, set_learning_rate
 
 GRADIENT_NORM = 1.0
 """Gradients are clipped to this norm."""
-MOMENTUM = 0.02
-"""Of the running mean of the loss."""
 WHERE = ("accelerator", "checkpoint_seconds")
 """Options that may differ when an interrupted training goes on: where and how often, not what."""
 
@@ -143,47 +141,21 @@ def fit(
     loop = _Loop(task, options, checkpoint, report)
     if resume and checkpoint and checkpoint.is_dir():
         loop.restore(checkpoint)
-    try:
-        loop.run()
-    except KeyboardInterrupt:
-        if loop.between_steps:  # else half of a step is in the weights
-            loop.save()
-        raise
+    loop.to_the_end()
     return loop.finished()
 
 
-class _Loop:
+class _Loop(TrainingRounds):
     """The state that changes with every step."""
 
     def __init__(
         self, task: Task, options: FitOptions, folder: Path | None, report: Callable[[FitProgress], None]
     ) -> None:
+        super().__init__(options.budget, options.validations, options.checkpoint_seconds)
         self.task, self.options, self.folder, self.report = task, options, folder, report
         self.device = _device(options.accelerator)
         self.network = task.network.to(self.device)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=options.learning_rate)
-        self.step, self.elapsed, self.loss, self.between_steps = 0, 0.0, float("nan"), True
-        self.history: list[dict[str, float]] = []
-        self.best: State = {}
-
-    def run(self) -> None:
-        started, saved = monotonic() - self.elapsed, monotonic()
-        fraction = self._fraction()
-        self._tell(fraction)
-        while fraction < 1:
-            self.between_steps = False
-            self._train_step(fraction)
-            self.elapsed = monotonic() - started
-            before, fraction = fraction, self._fraction()
-            if int(fraction * self.options.validations) > int(before * self.options.validations):
-                self._validate()
-            self.elapsed, self.between_steps = monotonic() - started, True
-            if monotonic() - saved > self.options.checkpoint_seconds:
-                self.save()
-                saved = monotonic()
-            self._tell(fraction)
-        if not self.best:
-            self._validate()
 
     def finished(self) -> Fitted:
         self.network.load_state_dict(self.best)
@@ -191,16 +163,12 @@ class _Loop:
         best = max(entry["score"] for entry in self.history)
         return Fitted(self.step, self.elapsed, self.loss, best, tuple(self.history))
 
-    def _fraction(self) -> float:
-        return self.options.budget.fraction(self.step, self.elapsed)
-
-    def _tell(self, fraction: float) -> None:
+    def tell(self, fraction: float) -> None:
         score = self.history[-1]["score"] if self.history else None
         self.report(FitProgress(self.step, fraction, self.loss, score))
 
-    def _train_step(self, fraction: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.options.learning_rate * learning_rate_factor(fraction)
+    def train_step(self, fraction: float) -> None:
+        set_learning_rate(self.optimizer, self.options.learning_rate, fraction)
         generator = np.random.default_rng([self.options.seed, self.step])
         self.network.train()
         loss = self.task.loss(generator, self.device)
@@ -211,11 +179,9 @@ class _Loop:
         loss.backward()  # type: ignore[no-untyped-call]
         clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)
         self.optimizer.step()
-        self.step += 1
-        forget = max(MOMENTUM, 1 / self.step)
-        self.loss = told if self.step == 1 else (1 - forget) * self.loss + forget * told
+        self.count(told)
 
-    def _validate(self) -> None:
+    def validate(self) -> None:
         self.network.eval()
         with torch.no_grad():
             score = float(self.task.score(self.device))
