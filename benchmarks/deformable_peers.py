@@ -1,6 +1,7 @@
 """What the deformable benchmarks compare with: ANTs SyN and the B-splines of elastix, without a linear part.
 
-Both see the moving image on the grid of the fixed one, in array order, so that directions and origins play no part.
+Both see the moving image on the grid of the fixed one, in array order, so that directions and origins play no part;
+where it does not cover it, it is continued by its nearest pixel, as for our engine.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from modalign.data.unit_range import nearest_filled
 from modalign.geometry import DisplacementField, Transform, identity
 from modalign.image import Image
 
@@ -57,7 +59,7 @@ def elastix_bspline(grid_pixels: int = GRID_PIXELS, metric: str = "AdvancedNorma
 def _on_one_grid(fixed: Image, moving: Image) -> list[Array]:
     return [
         np.ascontiguousarray(image.data[0], np.float32)
-        for image in (fixed, moving.resampled(fixed.grid, identity(fixed.ndim)))
+        for image in (fixed, nearest_filled(moving.resampled(fixed.grid, identity(fixed.ndim))))
     ]
 
 

@@ -52,3 +52,19 @@ def test_the_mean_is_over_the_labels_of_both():
     assert hausdorff95(two, moved) == pytest.approx(1)
     assert hausdorff95(two, square(2)) == pytest.approx(2)
     assert np.isnan(hausdorff95(square(), square(label=2)))
+
+
+@pytest.mark.parametrize("shape", [(30, 34), (12, 14, 13)])
+def test_many_labels_are_measured_as_one_by_one(shape):
+    """Also where they touch each other and the border, and where a label is in one map only."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 9, tuple(-(-n // 4) for n in shape)) * 1000
+    fixed = np.kron(coarse, np.ones((4,) * len(shape), int))[tuple(slice(n) for n in shape)]
+    warped = np.roll(fixed, 2, axis=1)
+    warped[warped == 3000] = 7
+    labels = [k for k in np.union1d(fixed, warped) if k > 0]
+    pairs = [(fixed == k, warped == k) for k in labels]
+    expected = np.mean([2 * (one & other).sum() / (one.sum() + other.sum()) for one, other in pairs])
+    assert dice(fixed, warped) == pytest.approx(expected)
+    alone = [hausdorff95(one.astype(int), other.astype(int)) for one, other in pairs if one.any() and other.any()]
+    assert hausdorff95(fixed, warped) == pytest.approx(np.mean(alone))

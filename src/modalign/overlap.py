@@ -1,6 +1,6 @@
 """How well label maps agree."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
@@ -16,7 +16,7 @@ def dice(fixed: Integer[Array, "*spatial"], warped: Integer[Array, "*spatial"]) 
 
     A label that only one map has counts as 0. Source: Dice, Ecology 26(3), 1945.
     """
-    values = [_dice(fixed == label, warped == label) for label in _labels(fixed, warped)]
+    values = [_dice(*regions) for regions in _regions(fixed, warped)]
     return float(np.mean(values)) if values else 1.0
 
 
@@ -38,16 +38,24 @@ def hausdorff95(
         Not a number where the maps share no label.
     """
     steps = tuple(spacing) or (1.0,) * fixed.ndim
-    shared = [label for label in _labels(fixed, warped) if (fixed == label).any() and (warped == label).any()]
-    values = [np.percentile(_distances(fixed == label, warped == label, steps), 95) for label in shared]
+    shared = [(one, other) for one, other in _regions(fixed, warped) if one.any() and other.any()]
+    values = [np.percentile(_distances(one, other, steps), 95) for one, other in shared]
     return float(np.mean(values)) if values else float("nan")
 
 
-def _labels(fixed: Array, warped: Array) -> Integer[Array, " labels"]:
+def _regions(fixed: Array, warped: Array) -> Iterator[tuple[Bool[Array, "*box"], Bool[Array, "*box"]]]:
+    """For each label above 0 of either map where it is in both, within the box that holds it in both.
+
+    Around it the box has a rim of one pixel, so that a region has the same surface as in the whole.
+    """
     if fixed.shape != warped.shape:
         raise InvalidInputError(f"label maps of {fixed.shape} and {warped.shape} cannot be compared")
-    labels = np.union1d(np.unique(fixed), np.unique(warped))
-    return labels[labels > 0]
+    values, places = np.unique(np.stack([fixed, warped]), return_inverse=True)
+    numbers = np.where(values > 0, np.cumsum(values > 0), 0)[places].reshape(2, *fixed.shape)
+    for number, box in enumerate(ndimage.find_objects(numbers), start=1):
+        window = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in box[1:])
+        one, other = (labels[window] == number for labels in numbers)
+        yield one, other
 
 
 def _dice(a: Array, b: Array) -> float:

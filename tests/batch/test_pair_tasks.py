@@ -9,7 +9,7 @@ import pytest
 
 from modalign.batch.pairs import PairTask, content_hash
 from modalign.batch.registration import RegistrationJob
-from modalign.registration import FftSearch
+from modalign.registration import Deform, FftSearch
 
 
 @pytest.fixture
@@ -21,6 +21,20 @@ def task(tmp_path: Path) -> PairTask:
         path.write_text(name, encoding="utf-8")
     job = RegistrationJob(tmp_path / "fixed.png", tmp_path / "moving.png", model=tmp_path / "model")
     return PairTask("p", job)
+
+
+def test_the_networks_of_an_engine_count_by_their_content(task: PairTask, tmp_path: Path) -> None:
+    folder = tmp_path / "net"
+    folder.mkdir()
+    (folder / "model.json").write_text("{}", encoding="utf-8")
+    for method in (Deform(network=str(folder)), Deform(similarity="deepsim", features=str(folder))):
+        with_network = replace(task, job=replace(task.job, engine="deform", method=method))
+        assert folder in with_network.job.files
+        before = with_network.digest()
+        os.utime(folder / "model.json", ns=(1, 2))
+        (folder / "model.json").write_text('{"trained": "anew"}', encoding="utf-8")
+        assert with_network.digest() != before
+        (folder / "model.json").write_text("{}", encoding="utf-8")
 
 
 def change_content(name: str) -> Callable[[PairTask, Path], PairTask]:

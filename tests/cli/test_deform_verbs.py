@@ -218,6 +218,8 @@ class TestTraining:
     ) -> None:
         begin = ("train", "features", stack[0], "--out", tmp_path / "feat", "--steps", 1, "--patch", 16)
         (tmp_path / "feat.training").mkdir()
+        assert "is in the way" in run(*begin, "--overwrite").err
+        (tmp_path / "feat.training" / "progress.json").write_text("{}")
         ran = run(*begin)
         assert ran.status == 2
         assert "holds a training that was interrupted: go on with it (--resume)" in ran.err

@@ -104,6 +104,11 @@ class TestClasses:
         expected[2:5, 2], expected[2:5, 5] = 1, 1
         np.testing.assert_array_equal(found, expected)
 
+    def test_background_is_a_class_also_where_there_is_none(self):
+        one = labelled()
+        full = LabelledImage("f", one.image, Labels(one.labels.data + 1, one.image.grid))
+        assert class_values([full], "classes") == (0, 1, 2, 3)
+
     def test_empty_labels_are_refused(self):
         empty = labelled()
         empty = LabelledImage("e", empty.image, Labels(np.zeros((40, 36), int), empty.image.grid))

@@ -11,13 +11,13 @@ from torch import nn
 
 from modalign.errors import InvalidInputError
 from modalign.losses import (
-    ChannelVectors,
     DeepSim,
     LocalNcc,
     MeanSquares,
     MindSsc,
     NormalizedMI,
     Similarity,
+    own_channels,
     unlikeness,
 )
 
@@ -224,7 +224,10 @@ class TestDeepSim:
             DeepSim(network(2), (2,)).describe(textured((16, 16)))
 
 
-class TestChannelVectors:
+OWN = DeepSim(own_channels, is_standardised=True)
+
+
+class TestOwnChannels:
     @pytest.mark.parametrize("shape", [(8, 12), (4, 6, 5)])
     def test_it_is_the_cosine_of_standardised_channels(self, shape):
         rng = np.random.default_rng(0)
@@ -232,15 +235,23 @@ class TestChannelVectors:
         x, y = (image[0].reshape(4, -1).numpy() for image in (a, b))
         x, y = ((v - v.mean(1, keepdims=True)) / v.std(1, keepdims=True) for v in (x, y))
         cosines = (x * y).sum(0) / np.linalg.norm(x, axis=0) / np.linalg.norm(y, axis=0)
-        assert float(unlikeness(DeepSim(ChannelVectors()), a, b)) == pytest.approx(1 - cosines.mean(), abs=1e-4)
+        assert float(unlikeness(OWN, a, b)) == pytest.approx(1 - cosines.mean(), abs=1e-4)
 
     def test_range_and_offset_of_channels_do_not_count(self):
         a = torch.tensor(np.random.default_rng(0).random((1, 3, 9, 9)), dtype=torch.float32)
         other = a * torch.tensor([2.0, 30.0, 0.1])[None, :, None, None] - 7
-        assert float(unlikeness(DeepSim(ChannelVectors()), a, other)) == pytest.approx(0, abs=1e-4)
+        assert float(unlikeness(OWN, a, other)) == pytest.approx(0, abs=1e-4)
+
+    def test_masked_pixels_do_not_count(self):
+        rng = np.random.default_rng(0)
+        a, b, foreign = (torch.tensor(rng.random((1, 3, 8, 8)), dtype=torch.float32) for _ in range(3))
+        mask = torch.ones(1, 1, 8, 8)
+        mask[..., 4:] = 0
+        changed = torch.where(mask > 0, a, 100 * foreign)
+        assert float(unlikeness(OWN, changed, b, mask)) == pytest.approx(float(unlikeness(OWN, a, b, mask)), abs=1e-5)
 
     def test_constant_channels_say_nothing(self):
-        assert torch.isfinite(unlikeness(DeepSim(ChannelVectors()), torch.ones(1, 2, 5, 1), torch.zeros(1, 2, 5, 1)))
+        assert torch.isfinite(unlikeness(OWN, torch.ones(1, 2, 5, 1), torch.zeros(1, 2, 5, 1)))
 
 
 def test_options_without_sense_are_refused():

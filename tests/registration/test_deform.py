@@ -19,6 +19,7 @@ from modalign.geometry import (
 from modalign.image import Image
 from modalign.pipeline import align
 from modalign.registration import Deform, Judge, Registration, register
+from modalign.registration.levels import pyramid
 from modalign.registration.soundness import limited
 from modalign.testing.registration import textured_scene
 from modalign.training import FeatureOptions, fit_features
@@ -174,6 +175,37 @@ def test_thick_slices_are_bent_in_world_units():
     assert after < 0.5 * before
 
 
+@pytest.mark.parametrize("similarity", ["ncc", "mse", "nmi", "mind"])
+def test_what_is_masked_draws_nothing_to_itself(similarity):
+    """A bright image with a hole, shifted by a fraction of a pixel: the hole's edge must not hold on to its place."""
+    rng = np.random.default_rng(0)
+    grid = Grid((96, 96))
+    texture = 0.8 + 0.05 * ndimage.gaussian_filter(rng.standard_normal((1, 128, 128)), (0, 2, 2)) / 0.14
+    moving = Image(texture[:, 16:112, 16:112].astype(np.float32), grid)
+    shift = Rigid.about(grid.center, np.eye(2), np.array([0.0, 1.5]))
+    fixed = Image(ndimage.shift(texture, (0, 0, -1.5), order=3)[:, 16:112, 16:112].astype(np.float32), grid)
+    valid = np.ones(grid.shape, bool)
+    valid[36:60, 36:60] = False
+    holed = replace(moving, data=np.where(valid, moving.data, 0).astype(np.float32), mask=valid)
+    found = register(fixed, holed, Deform("none", similarity, check_back=False)).candidate
+    around = ndimage.binary_dilation(~valid, iterations=6) & ndimage.binary_erosion(valid, iterations=2)
+    points = grid.points[around]
+    assert np.linalg.norm(found.map_points(points) - shift.map_points(points), axis=1).mean() < 0.5
+
+
+def test_a_volume_of_few_slices():
+    rng = np.random.default_rng(0)
+    grid = Grid((8, 400, 400), unit="micrometer")
+    data = ndimage.gaussian_filter(rng.standard_normal((1, *grid.shape)), (0, 0, 2, 2)).astype(np.float32)
+    fixed, moving = (Image(np.roll(data, k, axis=3), grid) for k in (0, 1))
+    found = register(fixed, moving, Deform("none", "mse", finest_side=16, steps=4, check_back=False))
+    assert found.candidate is not None
+    flat = Grid((2, 3000, 3000), unit="micrometer")
+    image = Image(np.zeros((1, *flat.shape), np.float32), flat)
+    with pytest.raises(InvalidInputError, match="too thin to be bent"):
+        pyramid(image, image, identity(3), 16)
+
+
 class TestSoundness:
     grid = Grid((20, 20))
 
@@ -203,6 +235,18 @@ class TestSoundness:
         squeeze = Affine.from_matrix(np.diag([0.02, 1.0, 1.0]))
         still = DisplacementField.sampled(squeeze, self.grid)
         assert limited("accepted", still, fixed_grid=self.grid, stats={}).status == "unsure"
+
+    @pytest.mark.parametrize("after", [np.diag([1000.0, 1000.0, 1.0]), np.diag([-1.0, 1.0, 1.0])])
+    def test_a_change_of_scale_or_a_mirror_after_the_bending_is_no_stretch(self, after):
+        found = Affine.from_matrix(after) @ self.bent(0.5)
+        assert limited("accepted", found, fixed_grid=self.grid, stats={}).status == "accepted"
+        folded = Affine.from_matrix(after) @ self.bent(8.0)
+        assert limited("accepted", folded, fixed_grid=self.grid, stats={}).status == "refused"
+
+    @pytest.mark.parametrize("name", ["gain", "back_and_forth"])
+    def test_a_measure_that_is_no_number_makes_unsure(self, name):
+        limits = limited("accepted", self.bent(0.5), fixed_grid=self.grid, stats={name: float("nan")})
+        assert limits.status == "unsure"
 
     def test_linear_transforms_are_not_judged_here(self):
         mirror = Affine.from_matrix(np.diag([-1.0, 1.0, 1.0]))

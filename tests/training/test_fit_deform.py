@@ -89,33 +89,42 @@ class TestPairs:
 
     @pytest.mark.parametrize(("pairing", "away"), [("neighbours", 2), ("subjects", 8)])
     def test_who_is_paired_with_whom(self, pairing, away):
-        pairs = DeformPairs(self.stacks(9), None, pairing, 2)
+        pairs = DeformPairs(self.stacks(9), None, pairing, 2, 1)
         drawn = [pairs.draw(8, np.random.default_rng(k)) for k in range(200)]
         apart = np.array([abs(one[0, 0, 0] - other[0, 0, 0]) for one, other in drawn])
         assert apart.min() == 1
         assert apart.max() == away
 
     def test_an_atlas_is_always_the_fixed_one(self):
-        pairs = DeformPairs(self.stacks(3), np.full((2, 8, 8), 7, np.float32), "atlas", 1)
+        pairs = DeformPairs(self.stacks(3), np.full((2, 8, 8), 7, np.float32), "atlas", 1, 1)
         assert all(pairs.draw(8, np.random.default_rng(k))[0].max() == 7 for k in range(5))
 
     def test_patches_of_a_pair_lie_on_each_other(self):
-        ramp = np.arange(400, dtype=np.float32).reshape(1, 20, 20)
-        pairs = DeformPairs((ramp, ramp + 1000), None, "subjects", 1)
+        ramp = np.arange(800, dtype=np.float32).reshape(2, 20, 20)
+        pairs = DeformPairs((ramp, ramp + 1000), None, "subjects", 1, 1)
         one, other = pairs.draw(12, np.random.default_rng(0))
-        assert one.shape == (1, 12, 12)
+        assert one.shape == (2, 12, 12)
         assert len(np.unique(other - one)) == 1
 
     def test_other_sizes_meet_in_the_middle(self):
-        stack = np.zeros((1, 5, 6), np.float32)
-        stack[0, 2, 3] = 1
+        stack = np.ones((2, 5, 6), np.float32)
+        stack[0, 2, 3] = 2
         for shape in ((9, 4), (3, 8), (5, 6)):
-            moved = centred(stack, shape)
-            assert moved.shape == (1, *shape)
-            np.testing.assert_array_equal(np.argwhere(moved[0])[0], [n // 2 for n in shape])
+            moved = centred(stack, shape, 1)
+            assert moved.shape == (2, *shape)
+            np.testing.assert_array_equal(np.argwhere(moved[0] == 2)[0], [n // 2 for n in shape])
+            assert moved[0].min() == 1  # continued, not cut off by zeros
+            assert moved[1].sum() == min(5, shape[0]) * min(6, shape[1])
 
 
 class TestWrongInput:
+    def test_pixel_sizes_in_several_units(self):
+        one, other = subject(2, 0), subject(2, 1)
+        grid = Grid(other.image.grid.shape, unit="millimeter")
+        labels = Labels(other.labels.data, grid)
+        with pytest.raises(TrainingError, match="unit of their pixels"):
+            fit_deform([one, replace(other, image=other.image.with_grid(grid), labels=labels)], [], OPTIONS)
+
     def test_one_image(self):
         with pytest.raises(TrainingError, match="at least two"):
             fit_deform([subject(2, 0)], [], OPTIONS)
@@ -132,7 +141,7 @@ class TestWrongInput:
             fit_deform(bare, [], replace(OPTIONS, supervision=1.0))
 
     def test_several_forms(self):
-        with pytest.raises(TrainingError, match="differ in channels and dimensions"):
+        with pytest.raises(TrainingError, match="differ in channels, dimensions"):
             fit_deform([subject(2, 0), subject(3, 0)], [], OPTIONS)
 
     @pytest.mark.parametrize(

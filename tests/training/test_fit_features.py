@@ -70,6 +70,18 @@ def test_one_class_everywhere_is_nothing_learnt():
     assert not trained.learnt
 
 
+def test_channels_of_different_brightness_are_not_reproduced_by_their_means():
+    """Nor do pixels count that are not valid."""
+    rng = np.random.default_rng(0)
+    data = (100 * np.arange(3)[:, None, None] + rng.random((3, 64, 64))).astype(np.float32)
+    valid = np.ones((64, 64), bool)
+    valid[:, 32:] = False
+    image = LabelledImage("a", Image(data, Grid((64, 64)), mask=valid))
+    trained = fit_features([image], [], FeatureOptions(steps=2, patch=32, batch=4, network=SMALL))
+    assert not trained.learnt
+    assert trained.fitted.score < 0.1
+
+
 def test_patches_are_no_larger_than_the_images():
     trained = fit_features([tissue(2, 0)], [], FeatureOptions(steps=1, patch=4000, batch=1, network=SMALL))
     assert trained.fitted.steps == 1

@@ -3,7 +3,7 @@
 import hashlib
 import platform
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -63,6 +63,7 @@ class Finished:
         model: The model folder and the hash of its content, if there was a model.
         force: Whether the transform is kept even where it was refused.
         labels: Label maps of the fixed and of the moving image, where there are some.
+        networks: Model folders that the engine uses, with the hashes of their contents.
     """
 
     command: RegisterCommand
@@ -75,6 +76,7 @@ class Finished:
     model: Mapping[str, str] | None
     force: bool
     labels: tuple[Labels | None, Labels | None] = (None, None)
+    networks: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def labelled(self) -> LabelledPair | None:
@@ -198,6 +200,7 @@ def provenance(job: Finished) -> dict[str, Any]:
         "method": method_to_dict(job.method),
         "interpolation": job.interpolation,
         "model": job.model,
+        **({"networks": dict(job.networks)} if job.networks else {}),
         "inputs": {record.role: {"path": record.path, "sha256": record.sha256} for record in job.inputs},
         "modalign": __version__,
         "python": platform.python_version(),

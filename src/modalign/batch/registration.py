@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from modalign.representation import ComirModel
 
 
+NETWORKS = ("features", "network")
+"""Options of engines that name a model folder."""
+
+
 @dataclass(frozen=True)
 class RegistrationJob:
     """Which images to register, and how."""
@@ -108,13 +112,14 @@ class RegistrationJob:
             None if self.model is None else {"folder": str(self.model), "sha256": sha256(self.model)},
             self.force,
             tuple(labels),  # type: ignore[arg-type]  # there are two
+            {str(folder): sha256(folder) for folder in networks_of(self.method)},
         )
 
     @property
     def files(self) -> tuple[Path, ...]:
         """The files and folders that it reads."""
         masks, labels = (self.fixed_mask, self.moving_mask), (self.fixed_labels, self.moving_labels)
-        named = (self.fixed, self.moving, *masks, *labels, self.model)
+        named = (self.fixed, self.moving, *masks, *labels, self.model, *networks_of(self.method))
         return tuple(path for path in named if path is not None)
 
     def command(self) -> RegisterCommand:
@@ -139,6 +144,11 @@ class RegistrationJob:
         if size is not None:
             source = "given on the command line"
         return InputRecord.of(role, str(path), image, source, mask=str(mask) if mask else "none", sha256=sha256(path))
+
+
+def networks_of(method: Method) -> tuple[Path, ...]:
+    """The model folders that the options of an engine name."""
+    return tuple(Path(folder) for name in NETWORKS if (folder := getattr(method, name, "")))
 
 
 def cached_model(folder: Path) -> "ComirModel":

@@ -3,7 +3,7 @@
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from os.path import exists
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import tyro
 from modalign.batch.files import KINDS, Kind
 from modalign.batch.manifest import read_manifest
 from modalign.batch.pairs import PairTask
-from modalign.batch.registration import RegistrationJob, cached_model
+from modalign.batch.registration import NETWORKS, RegistrationJob, cached_model, networks_of
 from modalign.batch.run import TASKS, Rerun, records
 from modalign.batch.work import FAILED, seconds_of
 from modalign.cli.console import EXIT_NOT_TRUSTED, check_device, parse, print_json, print_table
@@ -108,13 +108,22 @@ def _tasks(command: Batch) -> list[PairTask]:
             f"{command.manifest}: not one of the {len(jobs)} pairs exists, such as {first.fixed} and {first.moving}; "
             "paths are relative to the folder of the manifest"
         )
-    return [PairTask(name, job, command.keep) for name, job in jobs.items()]
+    return [PairTask(name, _absolute(job), command.keep) for name, job in jobs.items()]
+
+
+def _absolute(job: RegistrationJob) -> RegistrationJob:
+    """A job whose engine names its networks by absolute paths: workers may run in other folders."""
+    named = {name: str(Path(folder).absolute()) for name in NETWORKS if (folder := getattr(job.method, name, ""))}
+    return replace(job, method=replace(job.method, **named)) if named else job  # type: ignore[arg-type]  # its options
 
 
 def _check_models(command: Batch, tasks: Sequence[PairTask]) -> None:
     """Refuse models that cannot be used, on which every pair would fail one by one."""
     models = {task.job.model: task.name for task in tasks if task.job.model is not None}
     check_device(command.device, has_model=bool(models))
+    missing = {str(folder) for task in tasks for folder in networks_of(task.job.method) if not folder.is_dir()}
+    if missing:
+        raise BatchError(f"no such model folder: {', '.join(sorted(missing))}")
     for folder, name in models.items():
         try:
             model = cached_model(folder)

@@ -30,10 +30,14 @@ def unfinished_state(out: Path, *, resume: bool, overwrite: bool) -> Path:
         OutputError: There is one, and it is neither to be taken up again nor to be given up.
     """
     state = out.with_name(out.name + ".training")
+    if state.exists() and not (state / "progress.json").is_file():
+        raise OutputError(state, "is in the way: the state of an unfinished training belongs there; move it away")
     if state.is_dir() and not (resume or overwrite):
         raise OutputError(
             state, "holds a training that was interrupted: go on with it (--resume), or begin anew (--overwrite)"
         )
+    if overwrite and not resume:
+        remove_state(state)
     if resume and not state.is_dir():
         print(f"note: there is no interrupted training in {state}: this one begins anew", file=sys.stderr)
     return state

@@ -149,6 +149,7 @@ def class_values(images: Sequence[LabelledImage], kind: LabelKind) -> tuple[int,
         raise InvalidInputError(f"the label maps hold nothing but {values}: there is nothing to learn from them")
     if kind == "instances":
         return (0, 1, 2)
+    values = sorted({0, *values})  # background is a class, also where none is left
     if len(values) > MOST_CLASSES:
         raise InvalidInputError(
             f"the label maps hold {len(values)} different labels, too many for classes; if they number objects, say "

@@ -2,7 +2,7 @@
 
 from modalign.losses.activation_decay import activation_decay
 from modalign.losses.critics import CRITICS, Critic, CriticName, standardised
-from modalign.losses.deepsim import ChannelVectors, DeepSim
+from modalign.losses.deepsim import DeepSim, own_channels
 from modalign.losses.infonce import chance_level, info_nce, near_misses
 from modalign.losses.local_ncc import LocalNcc
 from modalign.losses.mean_squares import MeanSquares
@@ -12,7 +12,6 @@ from modalign.losses.similarity import Similarity, unlikeness
 
 __all__ = [
     "CRITICS",
-    "ChannelVectors",
     "Critic",
     "CriticName",
     "DeepSim",
@@ -25,6 +24,7 @@ __all__ = [
     "chance_level",
     "info_nce",
     "near_misses",
+    "own_channels",
     "standardised",
     "unlikeness",
 ]

@@ -81,4 +81,5 @@ def _apart(values: Tensor, axis: int, step: int, length: int) -> Tensor:
 @lru_cache(maxsize=32)
 def _shares(shape: torch.Size, window: int, step: int, device: torch.device) -> Float[Tensor, "1 1 *boxes"]:
     """One part in as many as there are pixels in each box."""
-    return 1 / box_sum(torch.ones(1, 1, *shape, device=device), window, step)
+    with torch.inference_mode(mode=False):  # what is kept must serve those who need a gradient, too
+        return 1 / box_sum(torch.ones(1, 1, *shape, device=device), window, step)

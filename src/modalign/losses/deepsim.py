@@ -17,19 +17,12 @@ LEAST_VARIANCE = 1e-6
 """Of a channel; one that varies less says nothing."""
 
 
-class ChannelVectors:
-    """The channels of an image themselves as features, each with mean 0 and deviation 1 over the image.
+def own_channels(image: Float[Tensor, "1 c *spatial"]) -> Sequence[Tensor]:
+    """The extractor of images that are features already, such as a CoMIR with several channels.
 
-    For images that are features already: representations with several channels, such as those of a CoMIR, which both
-    modalities share. (The inner layers of its two networks share nothing, and cannot be compared.) Without the means
-    all vectors would point the same way, however unlike the images, and their cosine would say little.
+    (The inner layers of a CoMIR's two networks share nothing, and cannot be compared.)
     """
-
-    def __call__(self, image: Float[Tensor, "1 c *spatial"]) -> Sequence[Tensor]:
-        """One map, of the shape of the image."""
-        over = tuple(range(2, image.ndim))
-        around = image - image.mean(over, keepdim=True)
-        return [around / around.square().mean(over, keepdim=True).clamp(min=LEAST_VARIANCE).sqrt()]
+    return (image,)
 
 
 @dataclass(frozen=True)
@@ -42,9 +35,12 @@ class DeepSim:
     """Which of its maps take part, counted from 0; all by default."""
     is_centered: bool = False
     """Take the mean over the channels from each feature vector first: correlation in place of the cosine."""
+    is_standardised: bool = False
+    """Bring each channel to mean 0 and deviation 1 over the valid pixels first: for channels that are mostly on one
+    side of 0, whose vectors would all point the same way, however unlike the images."""
 
     def describe(self, image: Float[Tensor, "1 channels *spatial"]) -> Maps:
-        """Feature vectors of length one.
+        """Feature vectors of length one; those that are to be standardised, which needs the mask, as they are.
 
         Raises:
             InvalidInputError: The extractor has no such level.
@@ -59,16 +55,25 @@ class DeepSim:
         maps = [found[level] for level in chosen]
         if self.is_centered:
             maps = [features - features.mean(1, keepdim=True) for features in maps]
-        return tuple(_unit(features) for features in maps)
+        return tuple(maps if self.is_standardised else map(_unit, maps))
 
     def compare(self, warped: Maps, fixed: Maps, mask: Float[Tensor, "1 1 *spatial"]) -> Float[Tensor, ""]:
         """See :class:`Similarity`; features that were warped are brought to length one again."""
-        alike = [
-            weighted_mean((_unit(w) * f).sum(1, keepdim=True), on_grid_of(mask, f))
-            for w, f in zip(warped, fixed, strict=True)
-        ]
+        alike = []
+        for w, f in zip(warped, fixed, strict=True):
+            seen = on_grid_of(mask, f)
+            if self.is_standardised:
+                w, f = (_unit(_standardised(features, seen)) for features in (w, f))
+            alike.append(weighted_mean((_unit(w) * f).sum(1, keepdim=True), seen))
         return 1 - sum(alike[1:], alike[0]) / len(alike)
 
 
 def _unit(features: Float[Tensor, "1 c *spatial"]) -> Float[Tensor, "1 c *spatial"]:
     return features / features.square().sum(1, keepdim=True).clamp(min=LEAST_NORM).sqrt()
+
+
+def _standardised(features: Float[Tensor, "1 c *spatial"], mask: Float[Tensor, "1 1 *spatial"]) -> Tensor:
+    over, count = tuple(range(2, features.ndim)), mask.sum().clamp(min=1)
+    around = features - (features * mask).sum(over, keepdim=True) / count
+    variance = (around.square() * mask).sum(over, keepdim=True) / count
+    return around / variance.clamp(min=LEAST_VARIANCE).sqrt()

@@ -4,6 +4,7 @@ Source: Czolbe et al., Semantic similarity metrics for learned image registratio
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
@@ -107,6 +108,10 @@ class FrozenExtractor:
         """The feature maps of an image; see :meth:`check`."""
         self.check(image.shape[1], image.ndim - 2)
         return self.network.features(image)
+
+    def on(self, device: torch.device) -> "FrozenExtractor":
+        """One that computes on a device; this one stays where it is."""
+        return FrozenExtractor(deepcopy(self.network).to(device))
 
     def check(self, channels: int, ndim: int) -> None:
         """Refuse images that are not what the network was trained on.

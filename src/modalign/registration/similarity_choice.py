@@ -53,7 +53,7 @@ def similarity_of(
         InvalidInputError: The extractor is for other channels or dimensions; or there is none, and the images have only
             one channel, whose vectors have no direction.
     """
-    from modalign.losses import ChannelVectors, DeepSim, LocalNcc, MeanSquares, MindSsc, NormalizedMI
+    from modalign.losses import DeepSim, LocalNcc, MeanSquares, MindSsc, NormalizedMI, own_channels
 
     kinds: dict[SimilarityName, Any] = {"mse": MeanSquares, "ncc": LocalNcc, "nmi": NormalizedMI, "mind": MindSsc}
     if name != "deepsim":
@@ -71,4 +71,4 @@ def similarity_of(
             "extractor (--features, made by 'modalign train features'), or represent the images by a model with "
             "several channels ('modalign train … --latent-channels 8')"
         )
-    return DeepSim(ChannelVectors(), maps)
+    return DeepSim(own_channels, maps, is_standardised=True)

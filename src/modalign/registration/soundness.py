@@ -37,7 +37,7 @@ def limited(status: Status, found: Transform, *, fixed_grid: Grid, stats: Mappin
     """
     if isinstance(found, Linear) or status == "refused":
         return Limits(status)
-    here = deformation(found, _nodes(found, fixed_grid))
+    here = deformation(_bending(found), _nodes(found, fixed_grid))
     if here.folded > 0:
         return Limits(
             "refused", (f"the deformation folds {here.folded:.2%} of the image: make it smoother (--weight)",)
@@ -45,11 +45,19 @@ def limited(status: Status, found: Transform, *, fixed_grid: Grid, stats: Mappin
     doubts = []
     if max(here.largest, 1 / here.least) > LARGEST_STRETCH:
         doubts.append(f"the deformation changes areas by a factor of up to {max(here.largest, 1 / here.least):.0f}")
-    if stats.get("gain", 1.0) <= 0:
+    if not stats.get("gain", 1.0) > 0:  # nor where it is no number
         doubts.append("the deformation makes the images no more alike by a measure that it did not maximise")
-    if stats.get("back_and_forth", 0.0) > LARGEST_DISAGREEMENT:
+    if not stats.get("back_and_forth", 0.0) <= LARGEST_DISAGREEMENT:
         doubts.append(f"there and back again leads {stats['back_and_forth']:.1%} of the width away")
     return Limits("unsure", tuple(doubts)) if doubts else Limits(status)
+
+
+def _bending(found: Transform) -> Transform:
+    """The transform without the linear one at its end: a change of unit, or of scale, is no stretch."""
+    parts = found.transforms if isinstance(found, Chain) else (found,)
+    while len(parts) > 1 and isinstance(parts[-1], Linear):
+        parts = parts[:-1]
+    return Chain(tuple(parts))
 
 
 def _nodes(found: Transform, fixed: Grid) -> Grid:

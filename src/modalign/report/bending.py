@@ -40,7 +40,8 @@ def _slab(grid: Grid) -> Grid:
     """The plane to show, coarse enough, and two pixels thick along each axis that it cuts."""
     spacing = max(extent / LONGEST_SIDE for extent in grid.extent[-2:])
     thick = grid.ndim - 2
-    small = grid.resized([*grid.spacing[:thick], *(max(spacing, own) for own in grid.spacing[thick:])])
+    within = [min(max(spacing, own), extent / 2) for own, extent in zip(grid.spacing, grid.extent, strict=True)]
+    small = grid.resized([*grid.spacing[:thick], *within[thick:]])
     start = [*(max(0, n // 2 - 1) for n in small.shape[:thick]), 0, 0]
     return small.cropped(start, [*(2,) * thick, *small.shape[thick:]])
 

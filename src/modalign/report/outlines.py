@@ -1,6 +1,7 @@
 """What is where in both images: the outlines of their labels before and after, and how well they agree."""
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,7 +62,7 @@ class LabelledPair:
         after = None if found is None else moving.resampled(fixed.grid, found)
         return cls(fixed, moving.resampled(fixed.grid, before), after)
 
-    @property
+    @cached_property
     def agreement(self) -> Agreement:
         """See :class:`Agreement`."""
         spacing, nothing = self.fixed.grid.spacing, (float("nan"),) * 2

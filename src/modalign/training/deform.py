@@ -17,7 +17,8 @@ from modalign.data.labelled import LabelKind, LabelledImage, class_values
 from modalign.deformation import DeformCard, DeformModel, DeformNet, DeformNetOptions, diffusion, exponential, warp
 from modalign.errors import InvalidInputError, TrainingError
 from modalign.io import plain
-from modalign.losses import unlikeness
+from modalign.losses import DeepSim, Similarity, unlikeness
+from modalign.nn.feature_net import FrozenExtractor
 from modalign.overlap import dice
 from modalign.registration.levels import FINEST_SIDES
 from modalign.registration.similarity_choice import SimilarityName, check_similarity, similarity_of, usual_weight
@@ -167,9 +168,9 @@ def _check(images: Sequence[LabelledImage], options: DeformOptions, atlas: Label
     bare = [one.name for one in images if one.labels is None]
     if 0 < len(bare) < len(images) or (bare and options.supervision):
         raise TrainingError(f"labels are missing: {', '.join(bare[:8])}")
-    forms = {(len(one.image.data), one.image.ndim) for one in images}
+    forms = {(len(one.image.data), one.image.ndim, one.image.grid.unit) for one in images}
     if len(forms) > 1:
-        raise TrainingError(f"the images differ in channels and dimensions: {sorted(forms)}")
+        raise TrainingError(f"the images differ in channels, dimensions, or the unit of their pixels: {sorted(forms)}")
 
 
 class _Task:
@@ -194,15 +195,18 @@ class _Task:
                 fixed,
                 options.pairing,
                 options.reach,
+                self.channels,
             )
             for some in (images, validation)
         )
         self.card = DeformCard(ndim, self.channels, options.network.resolved(ndim), size, first.grid.unit)
         self.network = self.card.build()
-        self.similarity = similarity_of(options.similarity, options.features, self.channels, ndim, options.maps)
+        self.similarities: dict[torch.device, Similarity] = {}
+        self._similarity(torch.device("cpu"))  # complains here if it does not fit the images
         self.weight = options.weight or usual_weight(options.similarity, options.features)
         self.patch = options.patch or PATCHES[ndim]
         self.identity = {
+            "label_values": list(values),
             "images": [one.name for one in images],
             "validation_images": [] if validation is images else [one.name for one in validation],
             "atlas": None if atlas is None else atlas.name,
@@ -239,11 +243,22 @@ class _Task:
         displacement = exponential(velocity.detach()) + velocity - velocity.detach()
         warped = warp(moving, displacement)
         mask = fixed[:, self.channels, None] * warped[:, self.channels, None].detach()
-        loss = unlikeness(self.similarity, warped[:, : self.channels], fixed[:, : self.channels], mask)
+        loss = unlikeness(self._similarity(fixed.device), warped[:, : self.channels], fixed[:, : self.channels], mask)
         if self.options.supervision:
             differ = (warped - fixed)[:, self.channels + 1 :].square() * mask
             loss = loss + self.options.supervision * differ.mean()
         return loss + self.weight * diffusion(velocity)
+
+    def _similarity(self, device: torch.device) -> Similarity:
+        """The similarity, with the network that it may look through on a device."""
+        if device not in self.similarities:
+            found = similarity_of(
+                self.options.similarity, self.options.features, self.channels, self.card.ndim, self.options.maps
+            )
+            if isinstance(found, DeepSim) and isinstance(found.extractor, FrozenExtractor):
+                found = replace(found, extractor=found.extractor.on(device))
+            self.similarities[device] = found
+        return self.similarities[device]
 
     def _dice(self, fixed: Tensor, moving: Tensor, velocity: Tensor) -> float:
         warped = warp(moving, exponential(velocity))

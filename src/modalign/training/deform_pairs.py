@@ -30,17 +30,20 @@ def stacked(one: LabelledImage, pixel_size: float, kind: LabelKind, values: Sequ
     return np.concatenate(planes).astype(np.float32)
 
 
-def centred(stack: Stack, shape: tuple[int, ...]) -> Float[Array, "planes *shape"]:
-    """A stack cut, or filled with what is not valid, to another shape, its middle in the middle."""
-    result = np.zeros((len(stack), *shape), np.float32)
-    into: list[slice] = [slice(None)]
-    out_of: list[slice] = [slice(None)]
-    for wanted, n in zip(shape, stack.shape[1:], strict=True):
-        shift, length = (wanted - n) // 2, min(n, wanted)
-        into.append(slice(max(shift, 0), max(shift, 0) + length))
-        out_of.append(slice(max(-shift, 0), max(-shift, 0) + length))
-    result[tuple(into)] = stack[tuple(out_of)]
-    return result
+def centred(stack: Stack, shape: tuple[int, ...], channels: int) -> Float[Array, "planes *shape"]:
+    """A stack cut, or continued by its outermost pixels, to another shape, its middle in the middle.
+
+    What is continued is not valid; validity is the plane after the channels.
+    """
+    places, inside = [], np.ones((1,) * len(shape), bool)
+    for axis, (wanted, n) in enumerate(zip(shape, stack.shape[1:], strict=True)):
+        place = np.arange(wanted) - (wanted - n) // 2
+        places.append(place.clip(0, n - 1))
+        along = (1,) * axis + (wanted,) + (1,) * (len(shape) - 1 - axis)
+        inside = inside & ((place >= 0) & (place < n)).reshape(along)
+    result = stack[(slice(None), *np.ix_(*places))]
+    result[channels] *= inside
+    return np.asarray(result, np.float32)
 
 
 @dataclass(frozen=True)
@@ -52,17 +55,19 @@ class DeformPairs:
         atlas: That of the fixed image of all pairs, if there is one.
         pairing: Which images make a pair.
         reach: How many places away neighbours may be.
+        channels: Of the images.
     """
 
     stacks: tuple[Stack, ...]
     atlas: Stack | None
     pairing: Pairing
     reach: int
+    channels: int
 
     def draw(self, patch: int, generator: np.random.Generator) -> tuple[Stack, Stack]:
         """A patch of a random pair, turned at random; whole images where they are smaller than a patch."""
         fixed, moving = self._pair(int(generator.integers(len(self.stacks))), generator)
-        moving = centred(moving, fixed.shape[1:])
+        moving = centred(moving, fixed.shape[1:], self.channels)
         starts = [int(generator.integers(max(n - patch, 0) + 1)) for n in fixed.shape[1:]]
         window = (slice(None), *(slice(start, start + patch) for start in starts))
         (turn,) = grid_rotations((1.0,) * len(starts)).draw(1, generator)
@@ -87,4 +92,4 @@ class DeformPairs:
         else:
             pairs = list(zip(self.stacks[:-1], self.stacks[1:], strict=True))
         chosen = pairs[:: -(-len(pairs) // most)]
-        return [(fixed, centred(moving, fixed.shape[1:])) for fixed, moving in chosen]
+        return [(fixed, centred(moving, fixed.shape[1:], self.channels)) for fixed, moving in chosen]

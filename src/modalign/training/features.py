@@ -205,7 +205,9 @@ class _Task:
         found = torch.cat([self.network(part) for part in torch.split(unit, self.options.batch)])
         if self.card.task == "segmentation":
             return _dice(found.argmax(1), classes, valid[:, 0] > 0, self.card.classes)
-        spread = ((unit - unit.mean()).square() * valid).sum()
+        over = tuple(axis for axis in range(unit.ndim) if axis != 1)
+        means = (unit * valid).sum(over, keepdim=True) / valid.sum().clamp(min=1)
+        spread = ((unit - means).square() * valid).sum()
         return float(1 - ((found - unit).square() * valid).sum() / spread.clamp(min=1e-9))
 
     def _judged(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
