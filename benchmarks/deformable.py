@@ -65,8 +65,8 @@ class Study:
     """Which sets."""
     similarities: tuple[str, ...] = ("mse", "ncc", "nmi", "mind", "deepsim-ae", "deepsim-seg")
     """Which similarities; ncc-sup is for networks alone."""
-    methods: tuple[str, ...] = ("identity", "affine", "peers", "pair")
-    """Among identity, affine, peers (ANTs and elastix), pair and network; tuning is of pair alone."""
+    methods: tuple[str, ...] = ("identity", "affine", "ants", "elastix", "pair")
+    """Among identity, affine, ants, elastix, pair and network; tuning is of pair alone."""
     models: Path = Path("results/deformable_models")
     """What deformable_models.py has trained."""
     most: int = 100
@@ -171,8 +171,9 @@ def methods(study: Study, name: str) -> Iterator[tuple[str, float, Run]]:
         yield "identity", 0.0, lambda fixed, _: (identity(fixed.ndim), {})
     if study.part == "test" and "affine" in study.methods:
         yield "affine", 0.0, affine
-    if study.part == "test" and "peers" in study.methods:
+    if study.part == "test" and "ants" in study.methods:
         yield "ANTs SyN", 0.0, ants_syn
+    if study.part == "test" and "elastix" in study.methods:
         yield "elastix B-spline", 0.0, elastix_bspline()
     for kind in study.similarities:
         usual = WEIGHTS_OF.get((name, kind), USUAL[kind])
