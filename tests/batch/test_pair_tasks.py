@@ -9,7 +9,7 @@ import pytest
 
 from modalign.batch.pairs import PairTask, content_hash
 from modalign.batch.registration import RegistrationJob
-from modalign.registration import Deform, FftSearch
+from modalign.registration import Deform, Features, FftSearch
 
 
 @pytest.fixture
@@ -35,6 +35,7 @@ def test_the_networks_of_an_engine_count_by_their_content(task: PairTask, tmp_pa
         (folder / "model.json").write_text('{"trained": "anew"}', encoding="utf-8")
         assert with_network.digest() != before
         (folder / "model.json").write_text("{}", encoding="utf-8")
+    assert len(replace(task, job=replace(task.job, engine="sift", method=Features())).job.files) == len(task.job.files)
 
 
 def change_content(name: str) -> Callable[[PairTask, Path], PairTask]:

@@ -13,15 +13,11 @@ from modalign.geometry.grid import Unit
 from modalign.image import Image, Labels
 from modalign.io import read_labels, read_mask, read_with_pixel_size
 from modalign.pipeline import Interpolation, align
-from modalign.registration import ENGINES, Auto, Method
+from modalign.registration import ENGINES, Auto, Deform, Method
 from modalign.report import InputRecord, PixelSizeSource, RegisterCommand, changed_options
 
 if TYPE_CHECKING:
     from modalign.representation import ComirModel
-
-
-NETWORKS = ("features", "network")
-"""Options of engines that name a model folder."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +144,8 @@ class RegistrationJob:
 
 def networks_of(method: Method) -> tuple[Path, ...]:
     """The model folders that the options of an engine name."""
-    return tuple(Path(folder) for name in NETWORKS if (folder := getattr(method, name, "")))
+    named = (method.features, method.network) if isinstance(method, Deform) else ()
+    return tuple(Path(folder) for folder in named if folder)
 
 
 def cached_model(folder: Path) -> "ComirModel":

@@ -14,7 +14,7 @@ import tyro
 from modalign.batch.files import KINDS, Kind
 from modalign.batch.manifest import read_manifest
 from modalign.batch.pairs import PairTask
-from modalign.batch.registration import NETWORKS, RegistrationJob, cached_model, networks_of
+from modalign.batch.registration import RegistrationJob, cached_model, networks_of
 from modalign.batch.run import TASKS, Rerun, records
 from modalign.batch.work import FAILED, seconds_of
 from modalign.cli.console import EXIT_NOT_TRUSTED, check_device, parse, print_json, print_table
@@ -24,7 +24,7 @@ from modalign.errors import BatchError, ModalignError
 from modalign.geometry.grid import Unit
 from modalign.io import write_table, write_text
 from modalign.pipeline import Interpolation
-from modalign.registration import Auto, Method
+from modalign.registration import Auto, Deform, Method
 from modalign.report import OverviewRow, overview_page
 
 NOT_TRUSTED = (FAILED, "refused")
@@ -113,8 +113,11 @@ def _tasks(command: Batch) -> list[PairTask]:
 
 def _absolute(job: RegistrationJob) -> RegistrationJob:
     """A job whose engine names its networks by absolute paths: workers may run in other folders."""
-    named = {name: str(Path(folder).absolute()) for name in NETWORKS if (folder := getattr(job.method, name, ""))}
-    return replace(job, method=replace(job.method, **named)) if named else job  # type: ignore[arg-type]  # its options
+    method = job.method
+    if not isinstance(method, Deform):
+        return job
+    features, network = (folder and str(Path(folder).absolute()) for folder in (method.features, method.network))
+    return replace(job, method=replace(method, features=features, network=network))
 
 
 def _check_models(command: Batch, tasks: Sequence[PairTask]) -> None:
