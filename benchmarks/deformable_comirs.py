@@ -37,17 +37,17 @@ class Study:
     """Of each training at most."""
 
 
-def brain() -> list[Pair]:
-    """The training patient."""
+def brain(patient: str) -> Pair:
+    """T1 and T2 of a patient, on one grid."""
     root = data_root() / "ms_brain_t1_t2_flair"
-    t1, t2 = (isotropic(read_image(root / part / "001.nii.gz", ndim=3), BRAIN_VOXEL) for part in ("t1", "t2"))
-    return [Pair("001", t1, t2.with_grid(t1.grid))]
+    t1, t2 = (isotropic(read_image(root / part / f"{patient}.nii.gz", ndim=3), BRAIN_VOXEL) for part in ("t1", "t2"))
+    return Pair(patient, t1, t2.with_grid(t1.grid))
 
 
 PAIRS: dict[str, Callable[[], list[Pair]]] = {
     "bf-shg": lambda: list(bf_shg()[0]),
     "rgb-nir": lambda: list(rgb_nir()[0]),
-    "brain": brain,
+    "brain": lambda: [brain("001")],
 }
 
 

@@ -18,8 +18,9 @@ from typing import Any, Literal
 
 import numpy as np
 import tyro
-from datasets import data_root, require_data
+from datasets import require_data
 from deformable import deformer
+from deformable_comirs import brain
 from deformable_peers import Run, ants_syn
 from retrieval import SETS, SetName
 from scipy import ndimage
@@ -28,15 +29,13 @@ from modalign.data.pairs import Pair
 from modalign.evaluation.statistics import bootstrap_interval
 from modalign.geometry import DisplacementField, deformation, identity
 from modalign.image import Image
-from modalign.io import read_image, read_table, write_table
+from modalign.io import read_table, write_table
 from modalign.local_features.channels import gray
 from modalign.registration import Deform
 from modalign.registration.similarity_choice import CHANNELS_WEIGHT, SimilarityName
-from modalign.registration.workspace import isotropic
 from modalign.representation import ComirModel
 
 RIM = 24
-BRAIN_VOXEL = 2.0
 KEYS = ("set", "pair", "draw", "method")
 
 
@@ -89,10 +88,8 @@ def test_pairs(name: str) -> Sequence[Pair]:
     """Unseen pairs of a set."""
     if name != "brain":
         return SETS[name]()[1]  # type: ignore[index]  # another name is refused by the command line
-    root = data_root() / "ms_brain_t1_t2_flair"
-    t1, t2 = (isotropic(read_image(root / part / "002.nii.gz", ndim=3), BRAIN_VOXEL) for part in ("t1", "t2"))
-    inside = np.asarray(t1.data[0] > 0)
-    return [Pair("002", replace(t1, mask=inside), t2.with_grid(t1.grid))]
+    pair = brain("002")
+    return [replace(pair, fixed=replace(pair.fixed, mask=np.asarray(pair.fixed.data[0] > 0)))]
 
 
 def random_field(pair: Pair, study: Study, draw: int) -> DisplacementField:

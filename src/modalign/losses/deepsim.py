@@ -63,7 +63,7 @@ class DeepSim:
         for w, f in zip(warped, fixed, strict=True):
             seen = on_grid_of(mask, f)
             if self.is_standardised:
-                w, f = (_unit(_standardised(features, seen)) for features in (w, f))
+                w, f = _standardised(w, seen), _unit(_standardised(f, seen))
             alike.append(weighted_mean((_unit(w) * f).sum(1, keepdim=True), seen))
         return 1 - sum(alike[1:], alike[0]) / len(alike)
 
